@@ -1,0 +1,1 @@
+"""Local language models on trio, supervised as Erlang/OTP supervises."""

@@ -1,0 +1,265 @@
+"""Every error that Paddock raises: one base class, typed attributes, a message that says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = [
+    "AbsurdGguf",
+    "BatchError",
+    "ChatTemplateError",
+    "ChatTemplateMissing",
+    "ContextOverflow",
+    "CorruptGguf",
+    "DeadlineExceeded",
+    "DecodeAborted",
+    "DecodeFailed",
+    "DuplicateTokens",
+    "InvalidBatch",
+    "InvalidConfiguration",
+    "InvalidModelFile",
+    "InvalidParameter",
+    "LogitsProcessorError",
+    "ModelAlreadyLoaded",
+    "ModelError",
+    "ModelLoadFailed",
+    "ModelNotFound",
+    "ModelNotLoaded",
+    "ModelUnavailable",
+    "NotGguf",
+    "PaddockError",
+    "ProtocolError",
+    "QueueFull",
+    "RequestCancelled",
+    "RequestError",
+    "RuntimeClosed",
+    "TruncatedGguf",
+    "UnsupportedArchitecture",
+    "WorkerDied",
+]
+
+
+class PaddockError(Exception):
+    """The base class of every error that Paddock raises on purpose."""
+
+
+class InvalidConfiguration(PaddockError):
+    """A configuration value or file that Paddock refuses; ``field`` names it."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"configuration {field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class RuntimeClosed(PaddockError):
+    """The runtime has been closed; open a new one."""
+
+    def __init__(self) -> None:
+        super().__init__("the runtime is closed; open a new one with paddock.open_runtime()")
+
+
+# --- requests -------------------------------------------------------------------------------------------
+
+
+class RequestError(PaddockError):
+    """A request was refused or ended early; it alone is affected."""
+
+
+class InvalidParameter(RequestError, ValueError):
+    """A request parameter outside its documented range. Nothing was rewritten, nothing was started."""
+
+    def __init__(self, parameter: str, value: object, allowed: str) -> None:
+        shown = repr(value)
+        if len(shown) > 80:
+            shown = shown[:77] + "..."
+        super().__init__(f"{parameter}={shown} is not allowed: {allowed}")
+        self.parameter = parameter
+        self.value = value
+        self.allowed = allowed
+
+
+class QueueFull(RequestError):
+    """The model's admission queue is full; retry later or raise ``ModelConfig.queue_limit``."""
+
+    def __init__(self, model: str, limit: int) -> None:
+        super().__init__(f"model {model!r} already has {limit} queued requests; retry later or raise queue_limit")
+        self.model = model
+        self.limit = limit
+
+
+class DeadlineExceeded(RequestError, TimeoutError):
+    """The request's deadline passed; ``phase`` says where it was: queued, prefill or decode."""
+
+    def __init__(self, seconds: float, phase: str) -> None:
+        super().__init__(f"the deadline of {seconds:g} s passed while the request was in phase {phase!r}")
+        self.seconds = seconds
+        self.phase = phase
+
+
+class ContextOverflow(RequestError):
+    """Prompt and requested output do not fit into the context of one sequence; refused at admission.
+
+    ``prompt_tokens`` is a lower bound when ``at_least`` is true (the prompt was too long to be worth tokenizing).
+    """
+
+    def __init__(self, prompt_tokens: int, max_tokens: int | None, n_ctx: int, *, at_least: bool = False) -> None:
+        wanted = f"{'at least ' if at_least else ''}{prompt_tokens} prompt tokens"
+        if max_tokens is not None:
+            wanted += f" and max_tokens={max_tokens}"
+        super().__init__(f"{wanted} do not fit into n_ctx={n_ctx} tokens per sequence; shorten the prompt or raise n_ctx")
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.n_ctx = n_ctx
+        self.at_least = at_least
+
+
+class RequestCancelled(RequestError):
+    """The request was cancelled; ``origin`` says by whom: handle, consumer, drain, unload or shutdown."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"the request was cancelled (origin: {origin})")
+        self.origin = origin
+
+
+class LogitsProcessorError(RequestError):
+    """The request's own ``logits_processor`` raised or returned something that is no logits row."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"logits_processor failed: {problem}")
+        self.problem = problem
+
+
+class ChatTemplateError(RequestError):
+    """The model's chat template could not render these messages, or was refused."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"chat template: {problem}")
+        self.problem = problem
+
+
+class ChatTemplateMissing(ChatTemplateError):
+    """The model file holds no chat template; use ``complete`` or ``stream`` with a rendered prompt."""
+
+    def __init__(self) -> None:
+        super().__init__("the model file holds none; use complete() or stream() with a prompt of your own")
+
+
+# --- models ---------------------------------------------------------------------------------------------
+
+
+class ModelError(PaddockError):
+    """Something is wrong with one model; others serve on."""
+
+
+class ModelNotFound(ModelError):
+    """No model file stands behind this reference."""
+
+    def __init__(self, source: str | Path, problem: str = "no such file or model name") -> None:
+        super().__init__(f"model {str(source)!r}: {problem}")
+        self.source = str(source)
+        self.problem = problem
+
+
+class ModelNotLoaded(ModelError):
+    """No model of this name is loaded (it never was, or it has been unloaded)."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"model {name!r} is not loaded; call load_model() first")
+        self.name = name
+
+
+class ModelAlreadyLoaded(ModelError):
+    """A model of this name is loaded, or loading, already."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"a model named {name!r} is loaded already; unload it first or choose another name")
+        self.name = name
+
+
+class ModelLoadFailed(ModelError):
+    """llama.cpp refused the model or its context; ``reason`` holds its last words."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"model {name!r} could not be loaded: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class ModelUnavailable(ModelError):
+    """The model gave up (its worker kept dying); ``reason`` says why. Unload it and load it again."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"model {name!r} is out of service: {reason}; unload it and load it again")
+        self.name = name
+        self.reason = reason
+
+
+class InvalidModelFile(ModelError):
+    """A model file that is refused before llama.cpp sees it; ``path`` and ``fault`` say which and why."""
+
+    def __init__(self, path: str | Path, fault: str) -> None:
+        super().__init__(f"{path}: {fault}")
+        self.path = str(path)
+        self.fault = fault
+
+
+class NotGguf(InvalidModelFile):
+    """The file does not begin as a GGUF file does."""
+
+
+class TruncatedGguf(InvalidModelFile):
+    """The file ends before its header or its tensor data does."""
+
+
+class CorruptGguf(InvalidModelFile):
+    """The header contradicts itself or the format."""
+
+
+class AbsurdGguf(CorruptGguf):
+    """A count or size in the header that no real model has."""
+
+
+class DuplicateTokens(InvalidModelFile):
+    """Two entries of the vocabulary have the same string; llama.cpp would abort the process."""
+
+
+class UnsupportedArchitecture(InvalidModelFile):
+    """The pinned llama.cpp does not know this architecture."""
+
+
+# --- worker ---------------------------------------------------------------------------------------------
+
+
+class WorkerDied(ModelError):
+    """The worker process that held the model's context died; the model restarts by itself."""
+
+    def __init__(self, how: str, last_words: str = "") -> None:
+        super().__init__(f"the model's worker died ({how})" + (f": {last_words}" if last_words else ""))
+        self.how = how
+        self.last_words = last_words
+
+
+class ProtocolError(ModelError):
+    """Port and worker disagree about the protocol; a defect, not a matter of input."""
+
+
+class BatchError(ModelError):
+    """A batch could not be computed."""
+
+
+class InvalidBatch(BatchError):
+    """A batch that would abort llama.cpp or corrupt a sequence; refused before it, nothing changed."""
+
+
+class DecodeFailed(BatchError):
+    """llama_decode returned an error ``code``; see the llama.cpp documentation of llama_decode."""
+
+    def __init__(self, code: int, problem: str) -> None:
+        super().__init__(f"llama_decode returned {code}: {problem}")
+        self.code = code
+        self.problem = problem
+
+
+class DecodeAborted(BatchError):
+    """The abort flag ended a decode call; positions were read again."""
