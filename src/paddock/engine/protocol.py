@@ -1,0 +1,198 @@
+"""What a port and its worker say to each other.
+
+Every message is a tagged :class:`msgspec.Struct`; on the wire it is one MessagePack document behind a length
+prefix (see ``framing.py``). MessagePack with typed decoding is used instead of pickle because a worker runs
+C++ over files of unknown origin: whatever it sends is checked against these types before the parent acts.
+
+``request_id`` pairs an answer with its question; it is unique within one worker's life.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from paddock.native.batch import Chunk, Sampled
+
+__all__ = [
+    "Abort",
+    "Fault",
+    "FromWorker",
+    "Load",
+    "LoadFailed",
+    "LoadProgress",
+    "Loaded",
+    "Log",
+    "LogitsSampled",
+    "OpenSequence",
+    "Ping",
+    "Pong",
+    "SampleLogits",
+    "SequenceRef",
+    "Step",
+    "Stepped",
+    "Stop",
+    "ToWorker",
+    "Tokenize",
+    "Tokenized",
+]
+
+
+class SequenceRef(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence as leased to one request: a stale generation names nobody."""
+
+    sequence_id: int
+    generation: int
+
+
+class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
+    """Clears a sequence's cells and gives it a sampler.
+
+    ``sampling`` are the fields of :class:`paddock.sampling.SamplingParameters` (seed resolved), ``history`` the
+    tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far.
+    """
+
+    sequence_id: int
+    generation: int
+    sampling: dict[str, object]
+    history: list[int] = []
+    generated: int = 0
+
+
+# --- to the worker --------------------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, frozen=True, tag=True):
+    """Loads a model and makes its context; answered by LoadProgress ... Loaded | LoadFailed."""
+
+    path: str
+    model: dict[str, object]
+    """Keyword arguments of :class:`paddock.native.model.ModelLoadParameters`."""
+    context: dict[str, object]
+    """Keyword arguments of :class:`paddock.native.context.ContextParameters`."""
+
+
+class Tokenize(msgspec.Struct, frozen=True, tag=True):
+    """Answered by Tokenized, from a thread that never waits for a decode."""
+
+    request_id: int
+    text: bytes
+    add_special: bool
+    parse_special: bool
+
+
+class Step(msgspec.Struct, frozen=True, tag=True):
+    """One ``decode_and_sample_batch`` call; in this order: releases, opens, the batch. Answered by Stepped.
+
+    ``chunks`` may be empty (a step that only opens or releases).
+    """
+
+    request_id: int
+    releases: list[SequenceRef]
+    opens: list[OpenSequence]
+    chunks: list[Chunk]
+
+
+class SampleLogits(msgspec.Struct, frozen=True, tag=True):
+    """Samples from a logits row (float32, little endian, n_vocab) that a Python hook has changed."""
+
+    request_id: int
+    sequence_id: int
+    generation: int
+    logits: bytes
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Ends the decode call in progress, if there is one."""
+
+
+class Ping(msgspec.Struct, frozen=True, tag=True):
+    """Answered by Pong without waiting for the decode thread."""
+
+    request_id: int
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """Frees the context and ends the worker with exit code 0."""
+
+
+ToWorker = Load | Tokenize | Step | SampleLogits | Abort | Ping | Stop
+
+
+# --- from the worker ------------------------------------------------------------------------------------
+
+
+class Fault(msgspec.Struct, frozen=True, array_like=True):
+    """An error as it travels: the class name in :mod:`paddock.errors` and its constructor's arguments."""
+
+    kind: str
+    arguments: list[object]
+
+
+class LoadProgress(msgspec.Struct, frozen=True, tag=True):
+    fraction: float
+
+
+class Loaded(msgspec.Struct, frozen=True, tag=True):
+    """The model serves. ``pieces`` and ``offsets`` are the token pieces back to back and where each begins
+    (uint32, little endian, n_vocab + 1 entries); ``control`` and ``eog`` are token ids."""
+
+    n_vocab: int
+    n_ctx: int
+    """Cells per sequence."""
+    n_seq_max: int
+    n_batch: int
+    pieces: bytes
+    offsets: bytes
+    control: list[int]
+    eog: list[int]
+    special: dict[str, int]
+    """Named special tokens that the vocabulary has: bos, eos, eot, nl, fim_pre, fim_suf, fim_mid, ..."""
+    add_bos: bool
+    add_space_prefix: bool
+    clean_spaces: bool
+    memory: dict[str, int]
+    """Bytes: model, kv."""
+    build: str
+    """The build fingerprint of the llama.cpp library."""
+    seconds: float
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag=True):
+    fault: Fault
+
+
+class Tokenized(msgspec.Struct, frozen=True, tag=True):
+    request_id: int
+    tokens: list[int]
+    fault: Fault | None = None
+
+
+class Stepped(msgspec.Struct, frozen=True, tag=True):
+    """``fault`` is None when the batch was computed; InvalidBatch leaves every sequence as it was."""
+
+    request_id: int
+    sampled: list[Sampled]
+    seconds: float
+    fault: Fault | None = None
+
+
+class LogitsSampled(msgspec.Struct, frozen=True, tag=True):
+    request_id: int
+    sampled: Sampled | None
+    fault: Fault | None = None
+
+
+class Pong(msgspec.Struct, frozen=True, tag=True):
+    request_id: int
+    decoding_seconds: float
+    """How long the decode thread has been in its present call; 0.0 when it is idle."""
+
+
+class Log(msgspec.Struct, frozen=True, tag=True):
+    """One line of llama.cpp's log: level is debug, info, warning or error."""
+
+    level: str
+    text: str
+
+
+FromWorker = LoadProgress | Loaded | LoadFailed | Tokenized | Stepped | LogitsSampled | Pong | Log
