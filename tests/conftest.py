@@ -1,0 +1,41 @@
+"""Models that every suite shares; built once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from gguf_builders import build_random_model, build_scripted_model
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def tiny_model_path(model_directory: Path) -> Path:
+    """Random llama model, 4 layers × 256, vocabulary 2,048, Q8_0, 4,096 tokens of context."""
+    return build_random_model(model_directory / "tiny-q8_0.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_f16_model_path(model_directory: Path) -> Path:
+    """As ``tiny_model_path`` with F16 weights."""
+    return build_random_model(model_directory / "tiny-f16.gguf", weight_type="f16")
+
+
+@pytest.fixture(scope="session")
+def scripted_model(model_directory: Path) -> Callable[..., Path]:
+    """``scripted_model(script, then="stop" | "repeat", chat_template=...)`` → path of a model that emits ``script``."""
+    built: dict[object, Path] = {}
+
+    def build(script: bytes, **options: object) -> Path:
+        key = (script, tuple(sorted(options.items())))
+        if key not in built:
+            path = model_directory / f"scripted-{len(built)}.gguf"
+            built[key] = build_scripted_model(path, script, **options)  # type: ignore[arg-type]
+        return built[key]
+
+    return build
