@@ -1,0 +1,168 @@
+"""What the processes of one model's subtree say to each other.
+
+These are values inside one Python process (never on the wire: that is ``protocol.py``), so they may hold pids,
+exceptions and protocol values. Every one is frozen: a mailbox may hold it as long as it likes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import supervisors as sup
+from paddock.engine import protocol
+from paddock.errors import PaddockError, WorkerDied
+from paddock.native.batch import Chunk, Sampled
+
+__all__ = [
+    "AbortDecode",
+    "LoadProgressed",
+    "LogitsDone",
+    "PingWorker",
+    "PortUp",
+    "RunSampleLogits",
+    "RunStep",
+    "StartWorker",
+    "StepDone",
+    "TokenizeText",
+    "WorkerGone",
+    "WorkerInfo",
+    "WorkerReady",
+    "WorkerRefused",
+    "WorkerStatus",
+]
+
+
+# --- from the port to the model machine (casts) ---------------------------------------------------------
+
+
+@attrs.frozen
+class PortUp:
+    """A port (a new one after each restart) is up, has no worker yet and waits for :class:`StartWorker`."""
+
+    port: sup.Pid[Any]
+
+
+@attrs.frozen
+class LoadProgressed:
+    """How far the model is loaded: 0.0 to 1.0."""
+
+    fraction: float
+
+
+@attrs.frozen
+class WorkerReady:
+    """The worker has loaded the model and takes steps."""
+
+    port: sup.Pid[Any]
+    loaded: protocol.Loaded
+
+
+@attrs.frozen
+class WorkerRefused:
+    """The worker could not load the model; it has been closed, the port is idle and takes another StartWorker."""
+
+    port: sup.Pid[Any]
+    error: PaddockError
+
+
+# --- to the port ----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class StartWorker:
+    """Cast: after ``delay`` seconds spawn a worker and load the model. Ignored while there is a worker."""
+
+    delay: float = 0.0
+
+
+@attrs.frozen
+class TokenizeText:
+    """Call, answered with ``list[int]``; raises a typed error, WorkerDied when there is no worker (any more)."""
+
+    text: bytes
+    add_special: bool = True
+    parse_special: bool = False
+
+
+@attrs.frozen
+class RunStep:
+    """Cast, answered by the cast :class:`StepDone` to ``reply_to``; steps run in the order they were cast.
+
+    No answer comes when the worker dies: the port then stops with the reason :class:`WorkerGone`.
+    """
+
+    reply_to: sup.Pid[Any]
+    step_id: int
+    releases: list[protocol.SequenceRef]
+    opens: list[protocol.OpenSequence]
+    chunks: list[Chunk]
+
+
+@attrs.frozen
+class StepDone:
+    """One step's result. ``error`` is None when the batch was computed; ``seconds`` is the worker's own time."""
+
+    step_id: int
+    sampled: list[Sampled]
+    seconds: float
+    error: PaddockError | None = None
+
+
+@attrs.frozen
+class RunSampleLogits:
+    """Cast, answered by the cast :class:`LogitsDone`; ``logits`` is a float32 row, little endian, n_vocab long."""
+
+    reply_to: sup.Pid[Any]
+    step_id: int
+    sequence_id: int
+    generation: int
+    logits: bytes
+
+
+@attrs.frozen
+class LogitsDone:
+    step_id: int
+    sampled: Sampled | None
+    error: PaddockError | None = None
+
+
+@attrs.frozen
+class AbortDecode:
+    """Cast: end the decode call in progress, if there is one; its step answers with DecodeAborted."""
+
+
+@attrs.frozen
+class PingWorker:
+    """Call, answered with :class:`paddock.engine.protocol.Pong`, also while the worker decodes."""
+
+
+@attrs.frozen
+class WorkerInfo:
+    """Call, answered with :class:`WorkerStatus` at once, whatever the worker does."""
+
+
+@attrs.frozen
+class WorkerStatus:
+    """``state`` is idle (no worker), starting (delay, spawn, load) or ready.
+
+    ``os_pid`` is the worker's process id and ``rss`` its resident bytes; both None without a process of its own.
+    """
+
+    isolation: str
+    state: str
+    os_pid: int | None
+    rss: int | None
+    steps_in_flight: int
+    tokenizing: int
+
+
+# --- exit reason ----------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class WorkerGone:
+    """The reason a port stops with when its worker died, so that its supervisor restarts it."""
+
+    error: WorkerDied
