@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from gguf_builders import build_random_model, build_scripted_model
 
 
@@ -28,7 +29,7 @@ def tiny_f16_model_path(model_directory: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def scripted_model(model_directory: Path) -> Callable[..., Path]:
-    """``scripted_model(script, then="stop" | "repeat", chat_template=...)`` → path of a model that emits ``script``."""
+    """``scripted_model(script, then="stop" | "repeat", chat_template=...)`` → path of a model emitting it."""
     built: dict[object, Path] = {}
 
     def build(script: bytes, **options: object) -> Path:

@@ -19,7 +19,8 @@ FIRST_BYTE = 5  # token id of byte 0x00; byte b is FIRST_BYTE + b
 FIRST_PIECE = FIRST_BYTE + 256
 
 CHATML = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -42,7 +43,7 @@ Vocabulary = tuple[list[bytes], list[float], list[int]]
 
 
 def base_vocabulary() -> Vocabulary:
-    """Texts, scores and types of five special tokens and the 256 byte tokens of a SentencePiece vocabulary."""
+    """Texts, scores and types of five special and the 256 byte tokens of a SentencePiece vocabulary."""
     texts = [b"<unk>", b"<s>", b"</s>", b"<|im_start|>", b"<|im_end|>"]
     types = [int(gguf.TokenType.UNKNOWN)] + [int(gguf.TokenType.CONTROL)] * 4
     for byte in range(256):
@@ -149,7 +150,7 @@ def build_random_model(
     seed: int = 0,
     chat_template: str | None = CHATML,
 ) -> Path:
-    """A llama-architecture model with random weights, scaled so that context matters and logits are not flat."""
+    """A llama-architecture model with random weights, scaled so that context matters, logits are not flat."""
     random = np.random.default_rng(seed)
     writer = _LlamaWriter(
         path,
@@ -198,10 +199,11 @@ def build_scripted_model(
 ) -> Path:
     """A model that answers any prompt with ``script``, one byte a token, then stops (EOS) or begins again.
 
-    Attention and feed-forward are zero, so that the next token depends on the last one alone. Each byte of the script
-    has a token of its own: llama.cpp reads the value of a byte token from the two hexadecimal digits at offset 3 of
-    its text, so ``<0x41>#7`` is another token for the byte 0x41. Every other token leads to the script's first byte.
-    The wanted token's logit stands about ``logit_gap`` above zero, the others are noise of about a sixteenth of it.
+    Attention and feed-forward are zero, so that the next token depends on the last one alone. Each byte of
+    the script has a token of its own: llama.cpp reads the value of a byte token from the two hexadecimal
+    digits at offset 3 of its text, so ``<0x41>#7`` is another token for the byte 0x41. Every other token
+    leads to the script's first byte. The wanted token's logit stands about ``logit_gap`` above zero, the
+    others are noise of about a sixteenth of it.
     """
     if not script:
         raise ValueError("the script is empty")
