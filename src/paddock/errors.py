@@ -33,8 +33,10 @@ __all__ = [
     "RequestCancelled",
     "RequestError",
     "RuntimeClosed",
+    "SamplingFailed",
     "TruncatedGguf",
     "UnsupportedArchitecture",
+    "WorkerBusy",
     "WorkerDied",
 ]
 
@@ -127,6 +129,14 @@ class LogitsProcessorError(RequestError):
 
     def __init__(self, problem: str) -> None:
         super().__init__(f"logits_processor failed: {problem}")
+        self.problem = problem
+
+
+class SamplingFailed(RequestError):
+    """No token could be sampled for this request alone: no candidate was left, or the logits were not numbers."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"no token could be sampled: {problem}")
         self.problem = problem
 
 
@@ -238,6 +248,15 @@ class WorkerDied(ModelError):
         super().__init__(f"the model's worker died ({how})" + (f": {last_words}" if last_words else ""))
         self.how = how
         self.last_words = last_words
+
+
+class WorkerBusy(ModelError):
+    """More is queued at the model's worker than it may hold; wait for answers before sending more."""
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"the model's worker already holds {limit} {what}; wait for answers before sending more")
+        self.what = what
+        self.limit = limit
 
 
 class ProtocolError(ModelError):

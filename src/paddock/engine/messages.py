@@ -6,6 +6,7 @@ exceptions and protocol values. Every one is frozen: a mailbox may hold it as lo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -102,12 +103,17 @@ class RunStep:
 
 @attrs.frozen
 class StepDone:
-    """One step's result. ``error`` is None when the batch was computed; ``seconds`` is the worker's own time."""
+    """One step's result. ``error`` is None when the batch was computed; ``seconds`` is the worker's own time.
+
+    ``positions`` is filled when there is an error: the tokens that each sequence of the batch holds now, by
+    sequence id (InvalidBatch changes none of them, an aborted decode call loses some).
+    """
 
     step_id: int
     sampled: list[Sampled]
     seconds: float
     error: PaddockError | None = None
+    positions: Mapping[int, int] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -130,7 +136,7 @@ class LogitsDone:
 
 @attrs.frozen
 class AbortDecode:
-    """Cast: end the decode call in progress, if there is one; its step answers with DecodeAborted."""
+    """Cast: end the decode calls of all steps cast before; those not finished answer with DecodeAborted."""
 
 
 @attrs.frozen

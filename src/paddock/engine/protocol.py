@@ -48,7 +48,8 @@ class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
     """Clears a sequence's cells and gives it a sampler.
 
     ``sampling`` are the fields of :class:`paddock.sampling.SamplingParameters` (seed resolved), ``history`` the
-    tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far.
+    tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far,
+    ``sampler_state`` the last ``Sampled.sampler_state`` (mirostat, adaptive-p), empty for a new sequence.
     """
 
     sequence_id: int
@@ -56,6 +57,7 @@ class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
     sampling: dict[str, object]
     history: list[int] = []
     generated: int = 0
+    sampler_state: bytes = b""
 
 
 # --- to the worker --------------------------------------------------------------------------------------
@@ -102,7 +104,8 @@ class SampleLogits(msgspec.Struct, frozen=True, tag=True):
 
 
 class Abort(msgspec.Struct, frozen=True, tag=True):
-    """Ends the decode call in progress, if there is one."""
+    """Ends the decode call in progress, if there is one, and those of the steps that are still queued: each
+    answers with the fault DecodeAborted. Their releases and opens are applied all the same."""
 
 
 class Ping(msgspec.Struct, frozen=True, tag=True):
@@ -168,12 +171,17 @@ class Tokenized(msgspec.Struct, frozen=True, tag=True):
 
 
 class Stepped(msgspec.Struct, frozen=True, tag=True):
-    """``fault`` is None when the batch was computed; InvalidBatch leaves every sequence as it was."""
+    """``fault`` is None when the batch was computed; InvalidBatch leaves every sequence as it was.
+
+    ``seconds`` is the time that the decode thread spent on the step. ``positions`` is filled when ``fault`` is not
+    None: the tokens that each sequence of the batch holds now (an aborted decode call loses some).
+    """
 
     request_id: int
     sampled: list[Sampled]
     seconds: float
     fault: Fault | None = None
+    positions: dict[int, int] = {}
 
 
 class LogitsSampled(msgspec.Struct, frozen=True, tag=True):
