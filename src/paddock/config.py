@@ -1,0 +1,178 @@
+"""Configuration values: what a runtime and a model may be told, checked when they are made.
+
+A configuration can be written in TOML and is read with :func:`read_runtime_config`; unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+import cattrs
+
+from paddock.errors import InvalidConfiguration
+
+__all__ = ["Exactness", "Isolation", "ModelConfig", "RuntimeConfig", "read_runtime_config"]
+
+Isolation = Literal["process", "thread"]
+Exactness = Literal["preferred", "required", "off"]
+
+_Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
+
+
+def _whole(low: int, high: int, *, optional: bool = False) -> _Check:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and optional:
+            return
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise InvalidConfiguration(attribute.name, f"{value!r} is not a whole number from {low} to {high}")
+
+    return check
+
+
+def _seconds(low: float, high: float = math.inf) -> _Check:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise InvalidConfiguration(attribute.name, f"{value!r} is not a number of seconds from {low:g} to {high:g}")
+
+    return check
+
+
+def _one_of(*allowed: str) -> _Check:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in allowed:
+            raise InvalidConfiguration(attribute.name, f"{value!r} is not one of {', '.join(map(repr, allowed))}")
+
+    return check
+
+
+def _name(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or not value or len(value) > 200 or not value.isprintable():
+        raise InvalidConfiguration(attribute.name, f"{value!r} is not a printable name of 1 to 200 characters")
+
+
+def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+        raise InvalidConfiguration(attribute.name, f"{value!r} is neither a model name nor a path")
+
+
+def default_threads() -> int:
+    """The number of CPUs this process may use, at most 16 (decoding is bound by memory well before that)."""
+    return max(1, min(16, len(os.sched_getaffinity(0))))
+
+
+@attrs.frozen(kw_only=True)
+class ModelConfig:
+    """How one model is loaded and served.
+
+    ``n_ctx`` counts the tokens of *one* sequence (prompt and reply together); llama.cpp's own parameter of that
+    name is ``n_ctx * n_seq_max``. The KV cache for all sequences is reserved when the model is loaded.
+    """
+
+    source: str | Path = attrs.field(validator=_source)
+    """A model name (``"cria"``) or the path of a GGUF file."""
+    name: str | None = attrs.field(default=None, validator=_name)
+    """The name it is served under; by default the model name, or the file's stem."""
+    n_ctx: int | None = attrs.field(default=None, validator=_whole(16, 1 << 22, optional=True))
+    """Tokens per sequence; by default the model's training context, at most 4,096."""
+    n_seq_max: int = attrs.field(default=8, validator=_whole(1, 256))
+    """Requests that decode at once; more wait in the queue."""
+    n_batch: int = attrs.field(default=512, validator=_whole(32, 8192))
+    """Most rows in one decode call, so the longest prefill chunk when nobody is decoding."""
+    prefill_chunk: int = attrs.field(default=128, validator=_whole(16, 8192))
+    """Longest prefill chunk while other requests are decoding: the bound of their stall."""
+    n_threads: int | None = attrs.field(default=None, validator=_whole(1, 512, optional=True))
+    """Threads of a decode call; by default the CPUs that this process may use, at most 16."""
+    n_gpu_layers: int = attrs.field(default=0, validator=_whole(-1, 10_000))
+    """Layers placed on a GPU; -1 for all."""
+    isolation: Isolation = attrs.field(default="process", validator=_one_of("process", "thread"))
+    """``"process"``: a crash of llama.cpp ends a child process; ``"thread"``: the same engine in this process."""
+    exactness: Exactness = attrs.field(default="preferred", validator=_one_of("preferred", "required", "off"))
+    """``"preferred"``: the canonical schedule; ``"off"``: the fastest settings; ``"required"`` needs a certificate,
+    which this version does not make yet, and is therefore refused."""
+    queue_limit: int = attrs.field(default=256, validator=_whole(0, 1_000_000))
+    """Requests that may wait for a sequence; one more is refused with ``QueueFull``."""
+    delta_buffer: int = attrs.field(default=64, validator=_whole(1, 65_536))
+    """Deltas that wait for a slow consumer before its row is paused."""
+    load_timeout: float = attrs.field(default=600.0, validator=_seconds(0.1))
+    """Seconds a load (or a reload after a crash) may take."""
+    max_restarts: int = attrs.field(default=5, validator=_whole(0, 1000))
+    """Worker deaths within ``restart_period`` that are answered by a restart; one more takes it out of service."""
+    restart_period: float = attrs.field(default=60.0, validator=_seconds(0.1))
+    shutdown_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
+    """Seconds the worker has to free its context before it is killed."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.exactness == "required":
+            raise InvalidConfiguration(
+                "exactness", "'required' needs a certificate, which this version does not make yet; use 'preferred'"
+            )
+        if self.prefill_chunk > self.n_batch:
+            raise InvalidConfiguration("prefill_chunk", f"{self.prefill_chunk} exceeds n_batch={self.n_batch}")
+
+    @property
+    def served_name(self) -> str:
+        """The name under which the model is served."""
+        if self.name is not None:
+            return self.name
+        text = os.fspath(self.source)
+        return Path(text).stem if os.sep in text or text.endswith(".gguf") else text
+
+    @property
+    def threads(self) -> int:
+        return self.n_threads if self.n_threads is not None else default_threads()
+
+
+@attrs.frozen(kw_only=True)
+class RuntimeConfig:
+    """How a runtime is set up; ``models`` are loaded when it opens, in order."""
+
+    models: tuple[ModelConfig, ...] = attrs.field(default=(), converter=tuple)
+    shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
+    """Seconds that closing the runtime may take before what is left is killed."""
+
+
+def read_runtime_config(path: str | Path) -> RuntimeConfig:
+    """Reads a TOML file: ``[runtime]`` for the runtime, one ``[[models]]`` table per model.
+
+    Raises :class:`InvalidConfiguration` for a file that cannot be read, an unknown key or a refused value.
+    """
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfiguration(str(path), str(error)) from error
+    unknown = set(document) - {"runtime", "models"}
+    if unknown:
+        raise InvalidConfiguration(str(path), f"unknown table {sorted(unknown)[0]!r}; known are runtime and models")
+    runtime, models = document.get("runtime", {}), document.get("models", [])
+    if not isinstance(runtime, dict) or not isinstance(models, list):
+        raise InvalidConfiguration(str(path), "expected a [runtime] table and [[models]] tables")
+    return RuntimeConfig(**_known(runtime, RuntimeConfig), models=tuple(_model(table) for table in models))
+
+
+def _model(table: Any) -> ModelConfig:
+    if not isinstance(table, dict) or "source" not in table:
+        raise InvalidConfiguration("models", "each [[models]] table needs a source")
+    return ModelConfig(**_known(table, ModelConfig))
+
+
+def _known(table: dict[str, Any], target: type) -> dict[str, Any]:
+    names = {field.name for field in attrs.fields(target)}
+    for key in table:
+        if key not in names:
+            raise InvalidConfiguration(key, f"unknown key; known are {', '.join(sorted(names))}")
+    return table
+
+
+def as_dict(value: ModelConfig | RuntimeConfig) -> dict[str, Any]:
+    """The configuration as plain values, for display."""
+    plain: dict[str, Any] = cattrs.unstructure(value)
+    return plain

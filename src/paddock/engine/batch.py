@@ -1,0 +1,223 @@
+"""The batch actor: one per model, the only one that issues ``decode_and_sample_batch`` calls.
+
+It keeps one step in flight. When a step's result arrives, the next step goes to the worker first and only then are
+the tokens handed to the request actors, so that text is made while the worker computes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import supervisors as sup
+from paddock.engine.batch_policy import BatchLimits, plan_batch
+from paddock.engine.messages import LogitsDone, RunSampleLogits, RunStep, StepDone
+from paddock.engine.protocol import SequenceRef
+from paddock.engine.request_messages import (
+    Admit,
+    BatchUp,
+    Drop,
+    Generated,
+    HookLogits,
+    Pause,
+    PrefillProgress,
+    Resume,
+    RowFailed,
+    SampleHooked,
+    Serve,
+)
+from paddock.engine.running import Running, chunks_of, rows_of
+from paddock.engine.sequences import Lease
+from paddock.engine.statistics import StepCounters
+from paddock.errors import InvalidBatch, PaddockError, SamplingFailed
+from paddock.native.batch import Chunk, Sampled
+
+__all__ = ["BatchActor"]
+
+
+@attrs.define
+class _InFlight:
+    step_id: int
+    chunks: list[Chunk]
+    opened: list[Lease]
+    decode_rows: int
+    prefill_rows: int
+
+
+class BatchActor(sup.GenServer):
+    """Runs what the machine has admitted. Its state is lost with the worker's, and rebuilt by readmission."""
+
+    def __init__(self, machine: sup.Target, limits: BatchLimits, counters: StepCounters) -> None:
+        self._machine = machine
+        self._limits = limits
+        self._counters = counters
+        self._port: sup.Pid[Any] | None = None
+        self._running: dict[int, Running] = {}
+        self._opens: dict[int, Running] = {}
+        self._releases: list[SequenceRef] = []
+        self._in_flight: _InFlight | None = None
+        self._step = 0
+        self._decoded_last = False
+        self._hook_steps: dict[int, Lease] = {}
+
+    async def init(self) -> None:
+        sup.cast(self._machine, BatchUp(sup.self()))
+
+    async def handle_cast(self, message: object) -> None:
+        match message:
+            case StepDone():
+                self._step_done(message)
+            case Admit():
+                entry = Running.admitted(message, self._step)
+                self._running[message.lease.sequence_id] = entry
+                self._opens[message.lease.sequence_id] = entry
+                self._counters.admitted += 1
+            case Drop(lease):
+                self._drop(lease)
+            case Pause(lease):
+                if (entry := self._entry(lease)) is not None:
+                    entry.paused = True
+            case Resume(lease):
+                if (entry := self._entry(lease)) is not None:
+                    entry.paused = False
+            case SampleHooked(lease, logits):
+                self._sample_hooked(lease, logits)
+            case LogitsDone():
+                self._logits_done(message)
+            case Serve(port, served):
+                self._port = port
+                self._limits = attrs.evolve(self._limits, n_batch=served.n_batch, recipe=served.recipe)
+            case _:
+                raise TypeError(f"unknown message {message!r}")
+        self._issue()
+
+    # --- one step -----------------------------------------------------------------------------------------
+
+    def _issue(self) -> None:
+        """Sends the next step when none is in flight and there is something to do."""
+        if self._port is None or self._in_flight is not None:
+            return
+        decode, prefill = rows_of(self._running)
+        plan = plan_batch(decode, prefill, self._limits, prefill_turn=self._decoded_last)
+        if plan.empty and not self._releases:
+            return
+        chunks = chunks_of(plan, self._running)
+        self._step += 1
+        for chunk in chunks:
+            self._running[chunk.sequence_id].last_served = self._step
+        self._decoded_last = bool(plan.decode)
+        opened = [
+            self._opens.pop(chunk.sequence_id).opening() for chunk in chunks if chunk.sequence_id in self._opens
+        ]
+        releases, self._releases = self._releases, []
+        self._in_flight = _InFlight(
+            step_id=self._step,
+            chunks=chunks,
+            opened=[Lease(item.sequence_id, item.generation) for item in opened],
+            decode_rows=len(plan.decode),
+            prefill_rows=sum(item.length for item in plan.prefill),
+        )
+        sup.cast(self._port, RunStep(sup.self(), self._step, releases, opened, chunks))
+
+    def _step_done(self, done: StepDone) -> None:
+        flight = self._in_flight
+        if flight is None or flight.step_id != done.step_id:
+            return
+        self._in_flight = None
+        if done.error is not None:
+            self._counters.failed_steps += 1
+            self._step_failed(flight, done.error)
+            return
+        self._count(flight, done.seconds)
+        outgoing: list[tuple[sup.Pid[Any], object]] = []
+        for chunk in flight.chunks:
+            entry = self._entry(Lease(chunk.sequence_id, chunk.generation))
+            if entry is None:
+                continue
+            entry.cached += len(chunk.tokens)
+            if entry.generated == 0 and entry.cached <= entry.prompt_length:
+                outgoing.append((entry.request, PrefillProgress(entry.cached, entry.prompt_length)))
+        for sampled in done.sampled:
+            entry = self._entry(Lease(sampled.sequence_id, sampled.generation))
+            if entry is not None:
+                outgoing.append((entry.request, self._sampled(entry, sampled)))
+        self._issue()
+        for request, message in outgoing:
+            sup.cast(request, message)
+
+    def _sampled(self, entry: Running, sampled: Sampled) -> object:
+        if sampled.error is not None:
+            self._drop(entry.lease)
+            return RowFailed(SamplingFailed(sampled.error))
+        if sampled.logits is not None:
+            entry.awaiting_hook = True
+            return HookLogits(sampled.logits)
+        finish = entry.append(sampled.token)
+        if finish is not None:
+            self._drop(entry.lease)
+        return Generated(sampled, finish)
+
+    def _step_failed(self, flight: _InFlight, error: PaddockError) -> None:
+        """A refused batch changed nothing: what was new in it is to blame. After any other failure all of it ends."""
+        suspects = [Lease(chunk.sequence_id, chunk.generation) for chunk in flight.chunks]
+        if isinstance(error, InvalidBatch) and flight.opened and len(flight.opened) < len(suspects):
+            suspects = flight.opened
+        for lease in suspects:
+            if (entry := self._entry(lease)) is not None:
+                self._drop(lease)
+                sup.cast(entry.request, RowFailed(error))
+
+    def _count(self, flight: _InFlight, seconds: float) -> None:
+        counters = self._counters
+        counters.decode_rows += flight.decode_rows
+        counters.prefill_rows += flight.prefill_rows
+        counters.decode_steps += flight.decode_rows > 0
+        counters.prefill_steps += flight.prefill_rows > 0 and flight.decode_rows == 0
+        counters.step_seconds += seconds
+
+    # --- logits processors --------------------------------------------------------------------------------
+
+    def _sample_hooked(self, lease: Lease, logits: bytes) -> None:
+        entry = self._entry(lease)
+        if entry is None or not entry.awaiting_hook or self._port is None:
+            return
+        self._step += 1
+        self._hook_steps[self._step] = lease
+        sup.cast(self._port, RunSampleLogits(sup.self(), self._step, lease.sequence_id, lease.generation, logits))
+
+    def _logits_done(self, done: LogitsDone) -> None:
+        lease = self._hook_steps.pop(done.step_id, None)
+        entry = self._entry(lease) if lease is not None else None
+        if entry is None:
+            return
+        if done.sampled is None:
+            self._drop(entry.lease)
+            sup.cast(entry.request, RowFailed(done.error or InvalidBatch("the worker sampled nothing")))
+            return
+        entry.awaiting_hook = False
+        sup.cast(entry.request, self._sampled(entry, done.sampled))
+
+    # --- bookkeeping --------------------------------------------------------------------------------------
+
+    def _entry(self, lease: Lease) -> Running | None:
+        entry = self._running.get(lease.sequence_id)
+        return entry if entry is not None and entry.lease == lease else None
+
+    def _drop(self, lease: Lease) -> None:
+        """Takes a request out; idempotent. Its cells are freed with the next step."""
+        if self._entry(lease) is None:
+            return
+        del self._running[lease.sequence_id]
+        self._counters.released += 1
+        if self._opens.pop(lease.sequence_id, None) is None:
+            self._releases.append(SequenceRef(lease.sequence_id, lease.generation))
+
+    def format_status(self) -> object:
+        """Token ids are text in another form: status shows counts only."""
+        return {
+            "running": len(self._running),
+            "paused": sum(entry.paused for entry in self._running.values()),
+            "step": self._step,
+            "in_flight": self._in_flight is not None,
+        }

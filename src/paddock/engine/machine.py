@@ -1,0 +1,305 @@
+"""The model machine: the state of one loaded model, and who may use it.
+
+    loading -> serving <-> recovering
+    loading, recovering -> failed           (the file was refused, the load took too long, the worker kept dying)
+    any -> draining                         (no new requests; answered when none is left)
+
+It outlives its worker: when port and batch are restarted, queue and request actors stay, and what was waiting is
+admitted again. It monitors every request, so a sequence comes back however its request ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+import supervisors as sup
+from paddock.engine.admission import AdmissionQueue
+from paddock.engine.messages import LoadProgressed, PortUp, StartWorker, WorkerGone, WorkerReady, WorkerRefused
+from paddock.engine.plan import ModelPlan
+from paddock.engine.request import CANCELLED
+from paddock.engine.request_messages import (
+    AwaitServing,
+    BatchUp,
+    CancelRequest,
+    Drain,
+    Drop,
+    Enlist,
+    Leased,
+    MachineStatistics,
+    Serve,
+    TextReady,
+    UseWorker,
+    WorkerLost,
+)
+from paddock.engine.restarts import recent_deaths, restart_delay
+from paddock.engine.sequences import Lease, SequenceAllocator
+from paddock.engine.served import ServedModel, served_model
+from paddock.engine.statistics import ModelStatistics, StepCounters
+from paddock.errors import (
+    ModelLoadFailed,
+    ModelNotLoaded,
+    ModelUnavailable,
+    PaddockError,
+    QueueFull,
+    WorkerDied,
+)
+
+__all__ = ["ModelMachine"]
+
+
+@attrs.define
+class _Outcomes:
+    submitted: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    refused: int = 0
+
+
+class ModelMachine(sup.GenStatem):
+    """``on_progress`` is told the fraction loaded; it must not raise and not block."""
+
+    callback_mode = "handle_event_function"
+
+    def __init__(self, plan: ModelPlan, counters: StepCounters, on_progress: Callable[[float], None]) -> None:
+        self._plan = plan
+        self._counters = counters
+        self._on_progress = on_progress
+        self._queue: AdmissionQueue[sup.Pid[Any]] = AdmissionQueue(plan.config.queue_limit)
+        self._sequences = SequenceAllocator(plan.config.n_seq_max)
+        self._leases: dict[sup.Pid[Any], Lease | None] = {}
+        self._port: sup.Pid[Any] | None = None
+        self._batch: sup.Pid[Any] | None = None
+        self._served: ServedModel | None = None
+        self._error: PaddockError | None = None
+        self._waiters: list[Any] = []
+        self._drainers: list[Any] = []
+        self._deaths: tuple[float, ...] = ()
+        self._outcomes = _Outcomes()
+        self._worker_starts = 0
+        self._worker_deaths = 0
+
+    async def init(self) -> Any:
+        return "loading", [sup.StateTimeout(self._plan.config.load_timeout, "load")]
+
+    async def handle_event(self, event_type: sup.EventType, content: Any, state: Any) -> Any:
+        if event_type.is_call:
+            return self._call(event_type.from_, content, state)
+        if event_type.is_cast:
+            return self._cast(content, state)
+        if event_type.is_state_timeout:
+            return self._load_timed_out(state)
+        if isinstance(content, sup.Down):
+            if content.pid is self._port:
+                return self._port_down(content.reason, state)
+            if content.pid is self._batch:
+                self._batch = None
+                self._fail_running(ModelUnavailable(self._plan.name, f"its batch actor ended: {content.reason}"))
+            elif content.pid in self._leases:
+                self._request_down(content.pid, content.reason)
+        return sup.keep_state()
+
+    def _fail_running(self, error: PaddockError) -> None:
+        for pid, lease in self._leases.items():
+            if lease is not None:
+                sup.cast(pid, WorkerLost(error))
+
+    # --- calls --------------------------------------------------------------------------------------------
+
+    def _call(self, from_: Any, request: object, state: str) -> Any:
+        match request:
+            case Enlist(pid, priority):
+                refusal = self._refusal(state)
+                if refusal is not None:
+                    return sup.keep_state(sup.ReplyError(from_, refusal))
+                self._enlist(pid, priority)
+                return sup.keep_state(sup.ReplyTo(from_, None))
+            case AwaitServing():
+                if self._served is not None:
+                    return sup.keep_state(sup.ReplyTo(from_, self._served))
+                if state in ("failed", "draining"):
+                    return sup.keep_state(sup.ReplyError(from_, self._error or ModelNotLoaded(self._plan.name)))
+                self._waiters.append(from_)
+                return sup.keep_state()
+            case Drain(cancel):
+                return self._drain(from_, cancel)
+            case MachineStatistics():
+                return sup.keep_state(sup.ReplyTo(from_, self._statistics(state)))
+            case _:
+                raise TypeError(f"unknown request {request!r}")
+
+    def _refusal(self, state: str) -> PaddockError | None:
+        if state == "failed":
+            return ModelUnavailable(self._plan.name, str(self._error))
+        if state == "draining":
+            return ModelNotLoaded(self._plan.name)
+        if not self._queue.room(self._sequences.free):
+            self._outcomes.refused += 1
+            return QueueFull(self._plan.name, self._plan.config.queue_limit)
+        return None
+
+    def _enlist(self, pid: sup.Pid[Any], priority: int) -> None:
+        self._outcomes.submitted += 1
+        self._leases[pid] = None
+        self._queue.enlist(pid, priority)
+        sup.monitor(pid)
+        if self._served is not None and self._port is not None:
+            sup.cast(pid, UseWorker(self._port, self._served))
+
+    def _drain(self, from_: Any, cancel: bool) -> Any:
+        if cancel:
+            for pid in self._leases:
+                sup.cast(pid, CancelRequest("unload"))
+        if not self._leases:
+            return sup.next_state("draining", sup.ReplyTo(from_, None))
+        self._drainers.append(from_)
+        return sup.next_state("draining")
+
+    # --- casts --------------------------------------------------------------------------------------------
+
+    def _cast(self, message: object, state: str) -> Any:
+        match message:
+            case TextReady(pid):
+                self._queue.make_ready(pid)
+                self._admit()
+            case PortUp(port):
+                return self._port_up(port, state)
+            case LoadProgressed(fraction):
+                self._on_progress(fraction)
+            case WorkerReady(port, loaded):
+                if port is self._port and state != "failed":
+                    plan = self._plan
+                    self._served = served_model(plan.name, plan.facts, plan.recipe, loaded)
+                    return self._serve(state)
+            case WorkerRefused(port, error):
+                if port is self._port:
+                    return self._give_up(error)
+            case BatchUp(batch):
+                self._batch = batch
+                sup.monitor(batch)
+                return self._serve(state)
+            case _:
+                raise TypeError(f"unknown message {message!r}")
+        return sup.keep_state()
+
+    def _port_up(self, port: sup.Pid[Any], state: str) -> Any:
+        self._port = port
+        sup.monitor(port)
+        if state == "failed":
+            return sup.keep_state()  # out of service: the port stays idle, so that its supervisor has peace
+        delay = 0.0 if not self._deaths else restart_delay(len(self._deaths), self._plan.config.max_restarts)
+        if delay is None:
+            times = f"{len(self._deaths)} deaths in {self._plan.config.restart_period:g} s"
+            return self._give_up(ModelUnavailable(self._plan.name, f"{times}, the last: {self._error}"))
+        self._worker_starts += 1
+        sup.cast(port, StartWorker(delay))
+        return sup.keep_state()
+
+    def _serve(self, state: str) -> Any:
+        """Goes into service when worker and batch actor are both there."""
+        served, port, batch = self._served, self._port, self._batch
+        if served is None or port is None or batch is None:
+            return sup.keep_state()
+        sup.cast(batch, Serve(port, served))
+        for pid in self._queue.keys():
+            sup.cast(pid, UseWorker(port, served))
+        waiters, self._waiters = self._waiters, []
+        self._admit()
+        return sup.next_state(
+            "draining" if state == "draining" else "serving", *(sup.ReplyTo(waiter, served) for waiter in waiters)
+        )
+
+    def _admit(self) -> None:
+        """Gives free sequences to whoever is next, while there is a worker to compute them."""
+        if self._served is None or self._batch is None:
+            return
+        while self._sequences.free:
+            pid = self._queue.next()
+            if pid is None:
+                return
+            lease = self._sequences.lease()
+            assert lease is not None
+            self._leases[pid] = lease
+            sup.cast(pid, Leased(lease, self._batch))
+
+    # --- ends ---------------------------------------------------------------------------------------------
+
+    def _request_down(self, pid: sup.Pid[Any], reason: object) -> None:
+        lease = self._leases.pop(pid)
+        self._queue.discard(pid)
+        if sup.is_normal(reason) and reason == sup.Normal():
+            self._outcomes.completed += 1
+        elif reason == CANCELLED or isinstance(reason, sup.Shutdown) and reason.detail is None:
+            self._outcomes.cancelled += 1
+        else:
+            self._outcomes.failed += 1
+        if lease is not None:
+            # Before the sequence's next holder is told, so the batch actor sees the end before the beginning.
+            if self._batch is not None:
+                sup.cast(self._batch, Drop(lease))
+            self._sequences.release(lease)
+        self._admit()
+        if not self._leases:
+            drainers, self._drainers = self._drainers, []
+            for drainer in drainers:
+                sup.reply(drainer, None)
+
+    def _port_down(self, reason: object, state: str) -> Any:
+        """The worker is gone, with every sequence in it."""
+        error = reason.error if isinstance(reason, WorkerGone) else WorkerDied(f"its port ended: {reason}")
+        self._port, self._batch, self._served = None, None, None
+        self._error = error
+        self._worker_deaths += 1
+        period = self._plan.config.restart_period
+        self._deaths = recent_deaths((*self._deaths, trio.current_time()), trio.current_time(), period)
+        self._fail_running(error)
+        if state == "loading":
+            return self._give_up(ModelLoadFailed(self._plan.name, str(error)))
+        if state == "serving":
+            return sup.next_state("recovering", sup.StateTimeout(self._plan.config.load_timeout, "load"))
+        return sup.keep_state()
+
+    def _load_timed_out(self, state: str) -> Any:
+        if state not in ("loading", "recovering") or self._served is not None:
+            return sup.keep_state()
+        if self._port is not None:
+            sup.exit(self._port, sup.Shutdown("load timed out"))
+        limit = self._plan.config.load_timeout
+        return self._give_up(ModelLoadFailed(self._plan.name, f"the load took longer than load_timeout={limit:g} s"))
+
+    def _give_up(self, error: PaddockError) -> Any:
+        self._error = error
+        waiters, self._waiters = self._waiters, []
+        for pid in self._leases:
+            sup.cast(pid, WorkerLost(error))
+        return sup.next_state("failed", *(sup.ReplyError(waiter, error) for waiter in waiters))
+
+    def _statistics(self, state: str) -> ModelStatistics:
+        outcomes, steps = self._outcomes, self._counters
+        return ModelStatistics(
+            name=self._plan.name,
+            state=state,
+            submitted=outcomes.submitted,
+            queued=len(self._queue),
+            running=len(self._leases) - len(self._queue),
+            completed=outcomes.completed,
+            failed=outcomes.failed,
+            cancelled=outcomes.cancelled,
+            refused=outcomes.refused,
+            sequences=self._sequences.n_seq_max,
+            sequences_free=self._sequences.free,
+            decode_steps=steps.decode_steps,
+            prefill_steps=steps.prefill_steps,
+            decode_rows=steps.decode_rows,
+            prefill_rows=steps.prefill_rows,
+            failed_steps=steps.failed_steps,
+            step_seconds=steps.step_seconds,
+            worker_starts=self._worker_starts,
+            worker_deaths=self._worker_deaths,
+            worker_pid=None,
+            last_error=None if self._error is None else str(self._error),
+        )

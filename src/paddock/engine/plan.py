@@ -1,0 +1,59 @@
+"""From a configuration and a file's header to everything a model's subtree needs. Pure."""
+
+from __future__ import annotations
+
+import attrs
+
+from paddock.config import ModelConfig
+from paddock.engine.batch_policy import BatchLimits
+from paddock.engine.protocol import Load
+from paddock.engine.recipes import Recipe, recipe_for
+from paddock.errors import InvalidConfiguration, ModelLoadFailed
+from paddock.models.facts import ModelFacts
+
+__all__ = ["DEFAULT_CONTEXT", "ModelPlan", "plan_model"]
+
+DEFAULT_CONTEXT = 4096
+"""Most tokens per sequence where the configuration names none: the KV cache is reserved at load."""
+
+
+@attrs.frozen(kw_only=True)
+class ModelPlan:
+    """How this model will be loaded and scheduled; decided before llama.cpp sees the file."""
+
+    name: str
+    config: ModelConfig
+    facts: ModelFacts
+    recipe: Recipe
+    n_ctx: int
+    load: Load
+    limits: BatchLimits
+
+
+def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
+    """Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be
+    served in sequences yet."""
+    name = config.served_name
+    if facts.memory_class != "attention":
+        raise ModelLoadFailed(name, f"memory class {facts.memory_class!r} is not served by this version")
+    trained = facts.n_ctx_train or DEFAULT_CONTEXT
+    n_ctx = config.n_ctx if config.n_ctx is not None else min(trained, DEFAULT_CONTEXT)
+    if n_ctx > trained:
+        raise InvalidConfiguration("n_ctx", f"{n_ctx} exceeds the {trained} tokens the model was trained for")
+    recipe = recipe_for(config.exactness, facts.weight_types)
+    threads = config.threads
+    load = Load(
+        path=str(facts.path),
+        model={"n_gpu_layers": config.n_gpu_layers, "use_extra_bufts": recipe.use_extra_bufts},
+        context={
+            "n_ctx": n_ctx,
+            "n_seq_max": config.n_seq_max,
+            "n_batch": config.n_batch,
+            "n_ubatch": config.n_batch,
+            "n_threads": threads,
+            "n_threads_batch": threads,
+            "flash_attention": recipe.flash_attention,
+        },
+    )
+    limits = BatchLimits(n_batch=config.n_batch, prefill_chunk=config.prefill_chunk, recipe=recipe)
+    return ModelPlan(name=name, config=config, facts=facts, recipe=recipe, n_ctx=n_ctx, load=load, limits=limits)

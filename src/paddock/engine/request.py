@@ -1,0 +1,342 @@
+"""The request actor: one process per request, from its place in the queue to its last character.
+
+It owns the request's lease (the machine ties it to this process's life), its tokens and text, its deadline and the
+way to its consumer. It ends as soon as the outcome is known; what the consumer has not read yet waits in the
+:class:`~paddock.engine.delivery.Delivery`, not here, so a slow reader never holds a sequence.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import trio
+
+import supervisors as sup
+from paddock.engine.delivery import Delivery
+from paddock.engine.logits_hook import LogitsProcessor, run_processor
+from paddock.engine.messages import TokenizeText
+from paddock.engine.request_messages import (
+    Admit,
+    CancelRequest,
+    DeadlinePassed,
+    Enlist,
+    Generated,
+    HookDone,
+    HookLogits,
+    Leased,
+    Pause,
+    PrefillProgress,
+    Resume,
+    RowFailed,
+    SampleHooked,
+    TextReady,
+    Tokenized,
+    UseWorker,
+    WorkerLost,
+)
+from paddock.engine.results import Completion, Delta, TokenLogprob, Usage
+from paddock.engine.served import ServedModel, admitted_max_tokens, shortest_possible
+from paddock.errors import (
+    ContextOverflow,
+    DeadlineExceeded,
+    InvalidParameter,
+    ModelNotLoaded,
+    PaddockError,
+    RequestCancelled,
+    WorkerDied,
+)
+from paddock.native.batch import Sampled
+from paddock.sampling.parameters import SamplingParameters, validate_for_vocabulary
+from paddock.text.stream import AssembledDelta, TextAssembler
+
+__all__ = ["RequestActor", "RequestProgress", "RequestSpec"]
+
+CANCELLED = sup.Shutdown("cancelled")
+FAILED = sup.Shutdown("failed")
+"""Exit reasons by which the machine counts outcomes; a completed request ends with Normal."""
+
+
+@attrs.define(eq=False)
+class RequestProgress:
+    """Written by the actor, read by the handle and by observers."""
+
+    phase: str = "queued"
+    prompt_tokens: int | None = None
+    prefilled: int = 0
+    generated: int = 0
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class RequestSpec:
+    """One request as it was submitted, checked and with its seed resolved."""
+
+    request_id: str
+    model: str
+    prompt: bytes | tuple[int, ...]
+    add_special: bool
+    parse_special: bool
+    sampling: SamplingParameters
+    seed: int
+    priority: int
+    deadline: float | None
+    logits_processor: LogitsProcessor | None
+    delivery: Delivery
+    progress: RequestProgress
+
+
+class RequestActor(sup.GenServer):
+    """Messages are handled one at a time; everything slow runs in a linked one-shot process."""
+
+    def __init__(self, machine: sup.Target, spec: RequestSpec) -> None:
+        self._machine = machine
+        self._spec = spec
+        self._progress = spec.progress
+        self._served: ServedModel | None = None
+        self._batch: sup.Pid[Any] | None = None
+        self._lease: Leased | None = None
+        self._prompt: list[int] | None = None
+        self._max_tokens = 0
+        self._end_tokens: frozenset[int] = frozenset()
+        self._generated: list[int] = []
+        self._logprobs: list[TokenLogprob] = []
+        self._text: list[str] = []
+        self._assembler: TextAssembler | None = None
+        self._paused = False
+        self._helpers: set[sup.Pid[Any]] = set()
+        self._hook_limiter: trio.CapacityLimiter | None = None
+
+    async def init(self) -> Any:
+        return sup.Continue("enlist")
+
+    async def handle_continue(self, _: object) -> Any:
+        spec = self._spec
+        if spec.deadline is not None:
+            self._helpers.add(sup.spawn_link(_alarm, sup.self(), spec.deadline, label="deadline"))
+        try:
+            await sup.call(self._machine, Enlist(sup.self(), spec.priority), timeout=math.inf)
+        except PaddockError as error:
+            return self._fail(error)
+        except (sup.NoProc, sup.ServerExited):
+            return self._fail(ModelNotLoaded(spec.model))
+        return None
+
+    async def handle_cast(self, message: object) -> Any:
+        match message:
+            case Generated(sampled, finish):
+                return self._token(sampled, finish)
+            case PrefillProgress(done, _):
+                self._progress.prefilled = done
+            case UseWorker(port, served):
+                return self._use_worker(port, served)
+            case Tokenized(tokens, error):
+                return self._tokenized(tokens, error)
+            case Leased():
+                self._admit(message)
+            case HookLogits(logits):
+                self._start_hook(logits)
+            case HookDone(logits, error):
+                return self._hook_done(logits, error)
+            case CancelRequest(origin):
+                return self._cancel(origin)
+            case DeadlinePassed():
+                assert self._spec.deadline is not None
+                return self._fail(DeadlineExceeded(self._spec.deadline, self._progress.phase))
+            case RowFailed(error) | WorkerLost(error):
+                return self._fail(error)
+            case _:
+                raise TypeError(f"unknown message {type(message).__name__}")
+        return None
+
+    async def terminate(self, reason: object) -> None:
+        for helper in self._helpers:
+            sup.exit(helper, sup.Killed())
+        # Reached without an outcome only when somebody else ended this process.
+        if isinstance(reason, sup.Crashed):
+            self._spec.delivery.fail(PaddockError(f"internal error in a request: {reason.exception!r}"))
+        else:
+            self._spec.delivery.fail(RequestCancelled("shutdown"))
+        self._progress.phase = "ended"
+
+    def format_status(self) -> object:
+        """No text and no tokens."""
+        return {"id": self._spec.request_id, "phase": self._progress.phase, "generated": len(self._generated)}
+
+    # --- before the batch ---------------------------------------------------------------------------------
+
+    def _use_worker(self, port: sup.Pid[Any], served: ServedModel) -> Any:
+        self._served = served
+        if self._prompt is not None:
+            return None
+        prompt = self._spec.prompt
+        if isinstance(prompt, tuple):
+            return self._tokenized(list(prompt), None)
+        bound = shortest_possible(served, prompt)
+        if bound > served.n_ctx:
+            return self._fail(
+                ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True)
+            )
+        request = TokenizeText(prompt, self._spec.add_special, self._spec.parse_special)
+        self._helpers.add(sup.spawn_link(_tokenize, sup.self(), port, request, label="tokenize"))
+        return None
+
+    def _tokenized(self, tokens: list[int] | None, error: PaddockError | None) -> Any:
+        served = self._served
+        if self._prompt is not None or served is None:
+            return None
+        if tokens is None:
+            # Without its worker the machine is recovering, and sends UseWorker again.
+            return None if isinstance(error, WorkerDied) or error is None else self._fail(error)
+        sampling = self._spec.sampling
+        try:
+            for token in tokens:
+                if not 0 <= token < served.n_vocab:
+                    raise InvalidParameter("prompt", token, f"token ids are 0 to {served.n_vocab - 1}")
+            validate_for_vocabulary(sampling, served.n_vocab)
+            self._max_tokens = admitted_max_tokens(served, len(tokens), sampling.max_tokens)
+        except PaddockError as refusal:
+            return self._fail(refusal)
+        self._prompt = tokens
+        self._progress.prompt_tokens = len(tokens)
+        eog = frozenset() if sampling.ignore_eos else served.table.eog
+        self._end_tokens = eog | frozenset(sampling.stop_token_ids)
+        self._assembler = TextAssembler(served.table, sampling.stop, prompt=tokens[-8:])
+        self._spec.delivery.start()
+        sup.cast(self._machine, TextReady(sup.self()))
+        return None
+
+    def _admit(self, leased: Leased) -> None:
+        assert self._prompt is not None
+        self._lease = leased
+        self._progress.phase = "prefill"
+        admit = Admit(
+            request=sup.self(),
+            lease=leased.lease,
+            prompt=self._prompt,
+            sampling=self._spec.sampling,
+            max_tokens=self._max_tokens,
+            end_tokens=self._end_tokens,
+            priority=self._spec.priority,
+            hooked=self._spec.logits_processor is not None,
+        )
+        sup.cast(leased.batch, admit)
+
+    # --- tokens and text ----------------------------------------------------------------------------------
+
+    def _token(self, sampled: Sampled, finish: str | None) -> Any:
+        assembler, token = self._assembler, sampled.token
+        if assembler is None:
+            return None
+        self._progress.phase = "decode"
+        self._generated.append(token)
+        self._progress.generated = len(self._generated)
+        if finish == "stop":
+            # The token that ends the reply has no text: an end-of-text token, or one the caller named.
+            self._deliver(assembler.finish())
+            self._end_delta(sampled)
+            stop: str | int | None = token if token in self._spec.sampling.stop_token_ids else None
+            return self._complete("stop", assembler.stopped if assembler.stopped is not None else stop)
+        self._deliver(assembler.feed(token, sampled.logprob, sampled.top))
+        if assembler.stopped is not None:
+            return self._complete("stop", assembler.stopped)
+        if finish == "length":
+            self._deliver(assembler.finish())
+            if assembler.stopped is not None:
+                return self._complete("stop", assembler.stopped)
+            return self._complete("length", None)
+        self._pause_when_full()
+        return None
+
+    def _deliver(self, assembled: AssembledDelta | None) -> None:
+        if assembled is None:
+            return
+        if assembled.logprobs:
+            self._logprobs.extend(assembled.logprobs)
+        self._text.append(assembled.text)
+        self._spec.delivery.put(Delta(assembled.text, assembled.token_ids, assembled.logprobs))
+
+    def _end_delta(self, sampled: Sampled) -> None:
+        """Reports the ending token without text. It has no log-probability row: it is no part of the reply."""
+        self._spec.delivery.put(Delta("", (sampled.token,)))
+
+    def _pause_when_full(self) -> None:
+        delivery, leased = self._spec.delivery, self._lease
+        if self._paused or leased is None or not delivery.full:
+            return
+        self._paused = True
+        sup.cast(leased.batch, Pause(leased.lease))
+
+        def resume() -> None:
+            self._paused = False
+            sup.cast(leased.batch, Resume(leased.lease))
+
+        delivery.on_drained = resume
+
+    # --- logits processor ---------------------------------------------------------------------------------
+
+    def _start_hook(self, logits: bytes) -> None:
+        processor, prompt = self._spec.logits_processor, self._prompt
+        assert processor is not None
+        assert prompt is not None
+        if self._hook_limiter is None:
+            self._hook_limiter = trio.CapacityLimiter(1)
+        tokens = (*prompt, *self._generated)
+        self._helpers = {pid for pid in self._helpers if pid.alive}
+        self._helpers.add(
+            sup.spawn_link(
+                run_processor, sup.self(), processor, tokens, logits, self._hook_limiter, label="logits_processor"
+            )
+        )
+
+    def _hook_done(self, logits: bytes | None, error: PaddockError | None) -> Any:
+        if logits is None:
+            return self._fail(error or PaddockError("the logits processor gave nothing"))
+        assert self._lease is not None
+        sup.cast(self._lease.batch, SampleHooked(self._lease.lease, logits))
+        return None
+
+    # --- outcomes -----------------------------------------------------------------------------------------
+
+    def _complete(self, finish_reason: str, stop: str | int | None) -> sup.Stop:
+        served, prompt = self._served, self._prompt
+        assert served is not None
+        assert prompt is not None
+        self._spec.delivery.complete(
+            Completion(
+                model=self._spec.model,
+                text="".join(self._text),
+                token_ids=tuple(self._generated),
+                finish_reason=finish_reason,
+                stop=stop,
+                seed=self._spec.seed,
+                usage=Usage(len(prompt), 0, len(self._generated)),
+                exactness=served.recipe.name,
+                logprobs=tuple(self._logprobs) if self._spec.sampling.logprobs is not None else None,
+            )
+        )
+        return sup.Stop(sup.Normal())
+
+    def _fail(self, error: PaddockError) -> sup.Stop:
+        self._spec.delivery.fail(error)
+        return sup.Stop(FAILED)
+
+    def _cancel(self, origin: str) -> sup.Stop:
+        self._spec.delivery.fail(RequestCancelled(origin))
+        return sup.Stop(CANCELLED)
+
+
+async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
+    await trio.sleep(seconds)
+    sup.cast(owner, DeadlinePassed())
+
+
+async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText) -> None:
+    try:
+        tokens = await sup.call(port, request, timeout=math.inf)
+    except PaddockError as error:
+        sup.cast(owner, Tokenized(None, error))
+    except (sup.NoProc, sup.ServerExited):
+        sup.cast(owner, Tokenized(None, None))
+    else:
+        sup.cast(owner, Tokenized(tokens))

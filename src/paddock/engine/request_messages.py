@@ -1,0 +1,222 @@
+"""What request actors, the model machine and the batch actor say to each other about one request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import supervisors as sup
+from paddock.engine.sequences import Lease
+from paddock.engine.served import ServedModel
+from paddock.errors import PaddockError
+from paddock.native.batch import Sampled
+from paddock.sampling.parameters import SamplingParameters
+
+__all__ = [
+    "Admit",
+    "AwaitServing",
+    "BatchUp",
+    "CancelRequest",
+    "DeadlinePassed",
+    "Drain",
+    "Drop",
+    "Enlist",
+    "Generated",
+    "HookDone",
+    "HookLogits",
+    "Leased",
+    "MachineStatistics",
+    "Pause",
+    "PrefillProgress",
+    "Resume",
+    "RowFailed",
+    "SampleHooked",
+    "Serve",
+    "TextReady",
+    "Tokenized",
+    "UseWorker",
+    "WorkerLost",
+]
+
+
+# --- request -> machine ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Enlist:
+    """Call: a place in the admission queue. Raises QueueFull, ModelUnavailable or ModelNotLoaded."""
+
+    request: sup.Pid[Any]
+    priority: int
+
+
+@attrs.frozen
+class TextReady:
+    """Cast: the request's prompt is tokenized and fits; it may be given a sequence."""
+
+    request: sup.Pid[Any]
+
+
+# --- machine -> request ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class UseWorker:
+    """Cast: the model serves through this port; sent again after each recovery until the prompt is tokenized."""
+
+    port: sup.Pid[Any]
+    served: ServedModel
+
+
+@attrs.frozen
+class Leased:
+    """Cast: the request holds this sequence of this batch actor's context."""
+
+    lease: Lease
+    batch: sup.Pid[Any]
+
+
+@attrs.frozen
+class WorkerLost:
+    """Cast: the worker died with this request in it (or the model was unloaded)."""
+
+    error: PaddockError
+
+
+# --- handle and helpers -> request ----------------------------------------------------------------------
+
+
+@attrs.frozen
+class CancelRequest:
+    origin: str
+
+
+@attrs.frozen
+class DeadlinePassed:
+    pass
+
+
+@attrs.frozen
+class Tokenized:
+    """From the one-shot process that tokenized the prompt."""
+
+    tokens: list[int] | None
+    error: PaddockError | None = None
+
+
+@attrs.frozen
+class HookDone:
+    """From the one-shot process that ran the request's logits processor; ``logits`` is float32 bytes."""
+
+    logits: bytes | None
+    error: PaddockError | None = None
+
+
+# --- request -> batch -----------------------------------------------------------------------------------
+
+
+@attrs.frozen(eq=False)
+class Admit:
+    """Cast: run this request. ``sampling`` has its seed and ``max_tokens`` resolved."""
+
+    request: sup.Pid[Any]
+    lease: Lease
+    prompt: list[int]
+    sampling: SamplingParameters
+    max_tokens: int
+    end_tokens: frozenset[int]
+    """Tokens that end the request when sampled: end-of-text (unless ignored) and the stop tokens."""
+    priority: int
+    hooked: bool
+
+
+@attrs.frozen
+class Drop:
+    """Cast: take this lease's rows out of the batch and free its sequence."""
+
+    lease: Lease
+
+
+@attrs.frozen
+class Pause:
+    lease: Lease
+
+
+@attrs.frozen
+class Resume:
+    lease: Lease
+
+
+@attrs.frozen
+class SampleHooked:
+    """Cast: sample this lease's next token from these logits (float32 bytes)."""
+
+    lease: Lease
+    logits: bytes
+
+
+# --- batch -> request -----------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class PrefillProgress:
+    done: int
+    total: int
+
+
+@attrs.frozen
+class Generated:
+    """Cast: one sampled token; ``finish`` is set with the last one: "stop" or "length"."""
+
+    sampled: Sampled
+    finish: str | None
+
+
+@attrs.frozen
+class HookLogits:
+    """Cast: the raw logits of the next token, for the request's own processor."""
+
+    logits: bytes
+
+
+@attrs.frozen
+class RowFailed:
+    """Cast: the batch could not compute this request's rows; they have been dropped."""
+
+    error: PaddockError
+
+
+# --- batch and runtime -> machine -----------------------------------------------------------------------
+
+
+@attrs.frozen
+class BatchUp:
+    """Cast: a batch actor (a new one after each restart) is up and waits for :class:`Serve`."""
+
+    batch: sup.Pid[Any]
+
+
+@attrs.frozen
+class Serve:
+    """Cast machine -> batch: the worker behind this port is ready."""
+
+    port: sup.Pid[Any]
+    served: ServedModel
+
+
+@attrs.frozen
+class AwaitServing:
+    """Call: answered with ServedModel once the model serves; raises why it never will."""
+
+
+@attrs.frozen
+class Drain:
+    """Call: take no more requests; answered when none is left. ``cancel`` ends those that run."""
+
+    cancel: bool
+
+
+@attrs.frozen
+class MachineStatistics:
+    """Call: answered with :class:`paddock.engine.statistics.ModelStatistics`."""

@@ -1,0 +1,120 @@
+"""One request as the batch actor sees it: its tokens, how many of them are in the cache, and what it waits for.
+
+Plain state without trio. Law 1: every token that enters a sequence goes through :meth:`Running.append`, so that the
+token list, the cache position and the limits cannot part.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+import supervisors as sup
+from paddock.engine.batch_policy import DecodeRow, Plan, PrefillRow
+from paddock.engine.protocol import OpenSequence
+from paddock.engine.request_messages import Admit
+from paddock.engine.sequences import Lease
+from paddock.native.batch import Chunk, SampleMode
+from paddock.sampling.parameters import SamplingParameters
+
+__all__ = ["Running", "chunks_of", "rows_of"]
+
+
+@attrs.define(eq=False)
+class Running:
+    """``tokens`` are the prompt and what was generated; the first ``cached`` of them are in the KV cache."""
+
+    request: sup.Pid[Any]
+    lease: Lease
+    tokens: list[int]
+    prompt_length: int
+    max_tokens: int
+    end_tokens: frozenset[int]
+    sampling: SamplingParameters
+    priority: int
+    hooked: bool
+    last_served: int
+    """Number of the step that served it last; on admission the current one."""
+    cached: int = 0
+    paused: bool = False
+    awaiting_hook: bool = False
+    """Its logits are with the request's own processor; it has no row until they come back."""
+
+    @classmethod
+    def admitted(cls, message: Admit, step: int) -> Running:
+        return cls(
+            request=message.request,
+            lease=message.lease,
+            tokens=list(message.prompt),
+            prompt_length=len(message.prompt),
+            max_tokens=message.max_tokens,
+            end_tokens=message.end_tokens,
+            sampling=message.sampling,
+            priority=message.priority,
+            hooked=message.hooked,
+            last_served=step,
+        )
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def prefill_remaining(self) -> int:
+        return max(0, self.prompt_length - self.cached)
+
+    @property
+    def can_decode(self) -> bool:
+        return (
+            self.cached >= self.prompt_length
+            and self.cached < len(self.tokens)
+            and not self.paused
+            and not self.awaiting_hook
+        )
+
+    def append(self, token: int) -> str | None:
+        """Takes a sampled token; returns why the request ends with it ("stop", "length"), or None."""
+        self.tokens.append(token)
+        if token in self.end_tokens:
+            return "stop"
+        return "length" if self.generated >= self.max_tokens else None
+
+    def chunk(self, length: int) -> Chunk:
+        """The next ``length`` tokens that are not in the cache; the last known one is sampled from."""
+        end = self.cached + length
+        sample = SampleMode.NONE
+        if end == len(self.tokens):
+            sample = SampleMode.LOGITS if self.hooked else SampleMode.TOKEN
+        return Chunk(
+            self.lease.sequence_id, self.lease.generation, self.cached, self.tokens[self.cached : end], int(sample)
+        )
+
+    def opening(self) -> OpenSequence:
+        """What the worker needs to know of this request before its first row."""
+        return OpenSequence(
+            self.lease.sequence_id,
+            self.lease.generation,
+            self.sampling.to_mapping(),
+            history=self.sampling.history_tail(self.tokens[: self.prompt_length + self.generated]),
+            generated=self.generated,
+        )
+
+
+def rows_of(running: dict[int, Running]) -> tuple[list[DecodeRow], list[PrefillRow]]:
+    """What the batch policy needs to know of everything that could run now."""
+    decode: list[DecodeRow] = []
+    prefill: list[PrefillRow] = []
+    for sequence_id, entry in running.items():
+        if entry.can_decode:
+            decode.append(DecodeRow(sequence_id, entry.priority, entry.last_served))
+        elif entry.prefill_remaining:
+            prefill.append(PrefillRow(sequence_id, entry.priority, entry.last_served, entry.prefill_remaining))
+    return decode, prefill
+
+
+def chunks_of(plan: Plan, running: dict[int, Running]) -> list[Chunk]:
+    """The plan's rows, ordered by sequence id, as llama.cpp keeps contiguous increasing ids in one ubatch."""
+    lengths = {item.sequence_id: item.length for item in plan.prefill}
+    lengths.update(dict.fromkeys(plan.decode, 1))
+    return [running[sequence_id].chunk(lengths[sequence_id]) for sequence_id in sorted(lengths)]

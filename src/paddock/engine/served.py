@@ -1,0 +1,90 @@
+"""A loaded model as the parent process knows it: sizes, vocabulary, facts. No llama.cpp in here."""
+
+from __future__ import annotations
+
+import attrs
+import numpy as np
+
+from paddock.engine.protocol import Loaded
+from paddock.engine.recipes import Recipe
+from paddock.errors import ContextOverflow, InvalidParameter
+from paddock.models.facts import ModelFacts
+from paddock.text.pieces import PieceTable
+
+__all__ = ["ServedModel", "admitted_max_tokens", "served_model", "shortest_possible"]
+
+_BYTE_PRESERVING = frozenset({"llama", "gpt2"})
+"""Tokenizers that keep every byte of the text, so that a long text cannot become few tokens."""
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class ServedModel:
+    """What requests need to know of the model that serves them; one value per worker start."""
+
+    name: str
+    facts: ModelFacts
+    recipe: Recipe
+    table: PieceTable
+    n_vocab: int
+    n_ctx: int
+    """Tokens per sequence."""
+    n_seq_max: int
+    n_batch: int
+    add_bos: bool
+    special: dict[str, int]
+    longest_piece: int
+    """Bytes of the longest token."""
+    memory: dict[str, int]
+    build: str
+    load_seconds: float
+
+
+def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded) -> ServedModel:
+    """Puts together what the header says and what the worker reported."""
+    offsets = np.frombuffer(loaded.offsets, dtype="<u4")
+    return ServedModel(
+        name=name,
+        facts=facts,
+        recipe=recipe,
+        table=PieceTable(
+            data=loaded.pieces,
+            offsets=offsets,
+            control=frozenset(loaded.control),
+            eog=frozenset(loaded.eog),
+            add_space_prefix=loaded.add_space_prefix,
+            clean_spaces=loaded.clean_spaces,
+        ),
+        n_vocab=loaded.n_vocab,
+        n_ctx=loaded.n_ctx,
+        n_seq_max=loaded.n_seq_max,
+        n_batch=loaded.n_batch,
+        add_bos=loaded.add_bos,
+        special=dict(loaded.special),
+        longest_piece=max(1, int(np.diff(offsets).max(initial=1))),
+        memory=dict(loaded.memory),
+        build=loaded.build,
+        load_seconds=loaded.seconds,
+    )
+
+
+def shortest_possible(served: ServedModel, text: bytes) -> int:
+    """A lower bound of the tokens of ``text``, without tokenizing it: no token is longer than the longest piece.
+
+    0 for tokenizers that may drop or merge bytes.
+    """
+    if served.facts.tokenizer_model not in _BYTE_PRESERVING:
+        return 0
+    return -(-len(text) // served.longest_piece)
+
+
+def admitted_max_tokens(served: ServedModel, prompt_tokens: int, max_tokens: int | None) -> int:
+    """How many tokens may be generated; the worst case is reserved, so a running stream never meets a full cache.
+
+    Raises ContextOverflow when prompt and ``max_tokens`` (at least one) exceed the context of one sequence, and
+    InvalidParameter for an empty prompt.
+    """
+    if prompt_tokens == 0:
+        raise InvalidParameter("prompt", "", "it must give at least one token")
+    if prompt_tokens + (max_tokens or 1) > served.n_ctx:
+        raise ContextOverflow(prompt_tokens, max_tokens, served.n_ctx)
+    return max_tokens if max_tokens is not None else served.n_ctx - prompt_tokens

@@ -1,0 +1,60 @@
+"""The supervision tree of one model.
+
+    model "cria"     rest_for_one
+    ├── machine      what state the model is in; the admission queue
+    ├── requests     dynamic: one temporary actor per request
+    ├── port         owns the worker
+    └── batch        issues decode_and_sample_batch calls
+
+The order matters. When the worker dies its port stops, so port and batch are restarted, while machine and requests
+live on. The machine decides how often (see ``restarts.py``): beyond that a port is left idle, so this supervisor's
+own intensity is only a second line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import supervisors as sup
+from paddock.engine.batch import BatchActor
+from paddock.engine.machine import ModelMachine
+from paddock.engine.plan import ModelPlan
+from paddock.engine.port import Port
+from paddock.engine.statistics import StepCounters
+
+__all__ = ["ModelSupervisor", "machine_key", "requests_key"]
+
+
+def machine_key(name: str) -> tuple[str, str]:
+    """The registry key of a model's machine."""
+    return ("machine", name)
+
+
+def requests_key(name: str) -> tuple[str, str]:
+    """The registry key of the supervisor of a model's request actors."""
+    return ("requests", name)
+
+
+class ModelSupervisor(sup.Supervisor):
+    """``model_tree(plan)`` as a supervisor of its own; ``registry`` names machine and requests."""
+
+    def __init__(self, plan: ModelPlan, registry: sup.Registry, on_progress: Callable[[float], None]) -> None:
+        super().__init__()
+        self._plan = plan
+        self._registry = registry
+        self._on_progress = on_progress
+
+    async def init(self) -> tuple[sup.SupervisorFlags, list[sup.ChildSpec]]:
+        plan, config = self._plan, self._plan.config
+        machine = self._registry.via(machine_key(plan.name))
+        requests = self._registry.via(requests_key(plan.name))
+        counters = StepCounters()
+        flags = sup.SupervisorFlags(
+            strategy="rest_for_one", intensity=config.max_restarts + 5, period=config.restart_period
+        )
+        return flags, [
+            sup.child(ModelMachine, plan, counters, self._on_progress, id="machine", name=machine),
+            sup.child(sup.DynamicSupervisor, id="requests", name=requests),
+            sup.child(Port, machine, config.isolation, plan.load, id="port", shutdown=config.shutdown_timeout + 1.0),
+            sup.child(BatchActor, machine, plan.limits, counters, id="batch"),
+        ]
