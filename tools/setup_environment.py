@@ -1,8 +1,8 @@
 """Set up ``.venv``: ``python3 tools/setup_environment.py [--extra NAME ...]``; what ``make`` calls first.
 
 Needs nothing but the standard library. This file alone must also run under interpreters that Paddock does not
-support (it finds one that it does, and hands over to it), so it keeps to the syntax of Python 3.7; the work is
-in ``environment/``.
+support (it finds one that it does, and hands over to it), so it keeps to the syntax of Python 3.7. The work
+is in ``environment/``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def probe(executable: str) -> str | None:
 def find_interpreter(
     probe: Callable[[str], str | None] = probe, which: Callable[[str], str | None] = shutil.which
 ) -> tuple[str | None, str]:
-    """The first usable interpreter, this one before others; when there is none, None and a line of reasons."""
+    """The first usable interpreter, this one before others; when there is none, a line of reasons."""
     rejected = []
     seen: set[str] = set()
     for candidate in [sys.executable, *map(which, NAMES)]:

@@ -16,12 +16,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from environment.failure import SetupFailed
 from environment.locking import exclusive
-from environment.logged_process import run_logged, say
+from environment.logged_process import clock, read_tail, run_logged, say
 from environment.toolchain import check_space, check_toolchain, parallel_jobs, usable_cores, usable_memory
 
 DISTRIBUTION = "llama-cpp-python"
@@ -136,6 +137,7 @@ def _build(
 ) -> Path:
     jobs = env.get("CMAKE_BUILD_PARALLEL_LEVEL") or str(parallel_jobs(usable_cores(), usable_memory()))
     say(f"compiling {DISTRIBUTION} {version} ({jobs} jobs; 5 minutes on two cores; once, then it is reused)")
+    started = time.monotonic()
     temporary, finished = scratch / "tmp", scratch / "wheel"
     temporary.mkdir()
     command = [str(python), "-m", "pip", "wheel", "--verbose", "--no-deps", "--wheel-dir", str(finished)]
@@ -148,6 +150,8 @@ def _build(
         log=log,
         env={**env, "TMPDIR": str(temporary), "CMAKE_BUILD_PARALLEL_LEVEL": jobs},
     )
+    reused = from_pip and "Using cached llama_cpp_python" in read_tail(log, 1 << 20)
+    say("  pip had compiled it already" if reused else f"  compiled in {clock(time.monotonic() - started)}")
     if not list(finished.glob("*.whl")):
         raise SetupFailed(f"pip made no wheel of {DISTRIBUTION} {version} (log: {log})")
     finished.replace(target)

@@ -19,6 +19,7 @@ GRACE_SECONDS = 5.0
 TAIL_LINES = 25
 
 NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\] (?:Building|Linking) \S+ \S+ (\S+)")
+PIP_STEP = re.compile(r"^ *(Collecting|Downloading|Building|Installing|Preparing|Getting|Using cached)\b")
 MAKE_STEP = re.compile(r"\[ *(\d+)%\] (?:Building|Linking) \S+ \S+ (\S+)")
 
 
@@ -44,14 +45,14 @@ def read_tail(log: Path, size: int = 16_384) -> str:
 
 
 def current_step(tail: str) -> str:
-    """What a build is at: the last compile step in the log (``[41/203] ops.cpp``), or else its last line."""
+    """What a build or an installation is at, by its log: ``[41/203] ops.cpp``, or pip's words."""
     for line in reversed(tail.splitlines()):
         if step := NINJA_STEP.search(line):
             return f"[{step[1]}/{step[2]}] {source_name(step[3])}"
         if step := MAKE_STEP.search(line):
             return f"[{step[1]}%] {source_name(step[2])}"
-        if line.strip():
-            return line.strip()[:90]
+        if PIP_STEP.match(line):
+            return line.strip().split(" (")[0].split(": ")[0][:70]
     return "starting"
 
 

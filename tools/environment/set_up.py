@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 def set_up(project: Path, environment: Path, extras: list[str], process_env: Mapping[str, str]) -> None:
-    """Bring ``environment`` to what ``pyproject.toml`` and ``extras`` ask for; takes milliseconds when it is."""
+    """Bring ``environment`` to what ``pyproject.toml`` and ``extras`` ask for, if it is not."""
     table = read_project(project)
     for extra in extras:
         if extra not in table["project"].get("optional-dependencies", {}):

@@ -91,7 +91,7 @@ def check_toolchain(env: Mapping[str, str], which: Which = shutil.which) -> None
 
 
 def check_space(folder: Path, needed: int, purpose: str) -> None:
-    """Raise SetupFailed when the file system of ``folder`` (it need not exist) has less than ``needed`` bytes."""
+    """Raise SetupFailed when the file system of ``folder`` (it need not exist) has less than ``needed``."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
