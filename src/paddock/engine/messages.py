@@ -161,7 +161,7 @@ class WorkerStatus:
     os_pid: int | None
     rss: int | None
     steps_in_flight: int
-    tokenizing: int
+    calls_in_flight: int
 
 
 # --- exit reason ----------------------------------------------------------------------------------------

@@ -1,0 +1,284 @@
+"""The port: the process (in OTP's sense) that owns a model's worker.
+
+It starts a worker when the model machine says so, passes messages to it and answers back, and stops with the reason
+:class:`~paddock.engine.messages.WorkerGone` when the worker dies, so that its supervisor replaces it. The worker's
+life is that of one linked process, the *attendant*: whatever ends the attendant ends the worker.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psutil
+import structlog
+import trio
+
+import supervisors as sup
+from paddock.engine import protocol
+from paddock.engine.framing import error_of
+from paddock.engine.messages import (
+    AbortDecode,
+    LoadProgressed,
+    LogitsDone,
+    PingWorker,
+    PortUp,
+    RunSampleLogits,
+    RunStep,
+    StartWorker,
+    StepDone,
+    TokenizeText,
+    WorkerGone,
+    WorkerInfo,
+    WorkerReady,
+    WorkerRefused,
+    WorkerStatus,
+)
+from paddock.engine.transport import WORKER_COMMAND, Isolation, Transport, open_transport
+from paddock.engine.worker_log import WorkerLog
+from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
+
+__all__ = ["Port"]
+
+_log = structlog.get_logger("paddock.port")
+
+
+@attrs.frozen
+class _Opened:
+    transport: Transport
+
+
+@attrs.frozen
+class _Refused:
+    """The model could not be loaded; the worker has ended."""
+
+    error: PaddockError
+
+
+@attrs.frozen
+class _Lost:
+    error: WorkerDied
+
+
+class Port(sup.GenServer):
+    """Owns the worker of one model.
+
+    ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the LoadProgressed and
+    WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment`` is added to the worker's
+    environment, ``worker_command`` replaces the command that starts it (a wrapper such as ``numactl``).
+    """
+
+    def __init__(
+        self,
+        owner: sup.Target,
+        isolation: Isolation,
+        load: protocol.Load,
+        *,
+        environment: Mapping[str, str] | None = None,
+        worker_command: Sequence[str] = WORKER_COMMAND,
+    ) -> None:
+        self._owner = owner
+        self._isolation: Isolation = isolation
+        self._load = load
+        self._environment = environment
+        self._worker_command = worker_command
+        self._state = "idle"
+        self._attendant: sup.Pid[Any] | None = None
+        self._transport: Transport | None = None
+        self._request_ids = itertools.count(1)
+        self._calls: dict[int, Any] = {}
+        self._steps: dict[int, RunStep | RunSampleLogits] = {}
+
+    async def init(self) -> None:
+        sup.cast(self._owner, PortUp(sup.self()))
+
+    # --- to the worker ------------------------------------------------------------------------------------
+
+    async def handle_call(self, request: object, from_: Any) -> Any:
+        match request:
+            case TokenizeText(text, add_special, parse_special):
+                number = next(self._request_ids)
+                self._ask(number, protocol.Tokenize(number, text, add_special, parse_special), from_)
+            case PingWorker():
+                number = next(self._request_ids)
+                self._ask(number, protocol.Ping(number), from_)
+            case WorkerInfo():
+                return sup.Reply(self._status())
+            case _:
+                sup.reply_error(from_, TypeError(f"a port knows no call {type(request).__name__}"))
+        return sup.NO_REPLY
+
+    def _ask(self, number: int, message: protocol.Tokenize | protocol.Ping, from_: Any) -> None:
+        try:
+            self._send(message)
+        except PaddockError as error:
+            sup.reply_error(from_, error)
+        else:
+            self._calls[number] = from_
+
+    def _send(self, message: protocol.ToWorker) -> None:
+        if self._transport is None or self._state != "ready":
+            raise WorkerDied("it is not running", "wait until the model serves again")
+        self._transport.send(message)
+
+    def _status(self) -> WorkerStatus:
+        os_pid = None if self._transport is None else self._transport.os_pid
+        return WorkerStatus(
+            isolation=self._isolation,
+            state=self._state,
+            os_pid=os_pid,
+            rss=None if os_pid is None else _resident_bytes(os_pid),
+            steps_in_flight=len(self._steps),
+            calls_in_flight=len(self._calls),
+        )
+
+    async def handle_cast(self, message: object) -> Any:
+        match message:
+            case RunStep():
+                self._run(message)
+            case protocol.Stepped():
+                self._stepped(message)
+            case protocol.Tokenized(request_id, tokens, fault):
+                self._answer(request_id, tokens if fault is None else error_of(fault))
+            case RunSampleLogits():
+                self._run(message)
+            case protocol.LogitsSampled():
+                self._logits_sampled(message)
+            case protocol.Pong(request_id):
+                self._answer(request_id, message)
+            case AbortDecode():
+                if self._transport is not None and self._state == "ready":
+                    self._transport.send(protocol.Abort())
+            case StartWorker(delay):
+                self._start(delay)
+            case _Opened(transport):
+                self._transport = transport
+            case protocol.LoadProgress(fraction):
+                sup.cast(self._owner, LoadProgressed(fraction))
+            case protocol.Loaded():
+                self._state = "ready"
+                sup.cast(self._owner, WorkerReady(sup.self(), message))
+            case _Refused(error):
+                self._state = "idle"
+                self._transport = self._attendant = None
+                sup.cast(self._owner, WorkerRefused(sup.self(), error))
+            case _Lost(error):
+                self._fail_calls(error)
+                return sup.Stop(WorkerGone(error))
+            case _:
+                raise TypeError(f"a port knows no cast {type(message).__name__}")
+        return None
+
+    def _run(self, work: RunStep | RunSampleLogits) -> None:
+        number = next(self._request_ids)
+        message: protocol.ToWorker
+        if isinstance(work, RunStep):
+            message = protocol.Step(number, work.releases, work.opens, work.chunks)
+        else:
+            message = protocol.SampleLogits(number, work.sequence_id, work.generation, work.logits)
+        try:
+            self._send(message)
+        except PaddockError as error:
+            if isinstance(work, RunStep):
+                sup.cast(work.reply_to, StepDone(work.step_id, [], 0.0, error))
+            else:
+                sup.cast(work.reply_to, LogitsDone(work.step_id, None, error))
+        else:
+            self._steps[number] = work
+
+    # --- from the worker ----------------------------------------------------------------------------------
+
+    def _stepped(self, message: protocol.Stepped) -> None:
+        work = self._steps.pop(message.request_id, None)
+        if work is not None:
+            error = None if message.fault is None else error_of(message.fault)
+            done = StepDone(work.step_id, message.sampled, message.seconds, error, message.positions)
+            sup.cast(work.reply_to, done)
+
+    def _logits_sampled(self, message: protocol.LogitsSampled) -> None:
+        work = self._steps.pop(message.request_id, None)
+        if work is not None:
+            error = None if message.fault is None else error_of(message.fault)
+            sup.cast(work.reply_to, LogitsDone(work.step_id, message.sampled, error))
+
+    def _answer(self, request_id: int, answer: object) -> None:
+        from_ = self._calls.pop(request_id, None)
+        if from_ is None:
+            return
+        if isinstance(answer, PaddockError):
+            sup.reply_error(from_, answer)
+        else:
+            sup.reply(from_, answer)
+
+    def _fail_calls(self, error: PaddockError) -> None:
+        calls, self._calls = self._calls, {}
+        for from_ in calls.values():
+            sup.reply_error(from_, error)
+
+    # --- the worker's life --------------------------------------------------------------------------------
+
+    def _start(self, delay: float) -> None:
+        if self._state != "idle":
+            _log.warning("worker is there already", state=self._state, model=self._load.path)
+            return
+        self._state = "starting"
+        self._attendant = sup.spawn_link(
+            attend, sup.self(), delay, self._isolation, self._load, self._environment, self._worker_command
+        )
+
+    async def terminate(self, reason: object) -> None:
+        """Ends the worker and waits for its end, shielded, within the port's shutdown time."""
+        self._fail_calls(WorkerDied("its port stopped"))
+        attendant, self._attendant = self._attendant, None
+        if attendant is None:
+            return
+        # Unlinked first: the attendant's exit is what is wanted here and must not end this process beforehand.
+        sup.unlink(attendant)
+        sup.exit(attendant, sup.Shutdown())
+        with sup.cleanup_scope():
+            await sup.wait_down(attendant)
+
+
+async def attend(
+    port: sup.Pid[Any],
+    delay: float,
+    isolation: Isolation,
+    load: protocol.Load,
+    environment: Mapping[str, str] | None,
+    worker_command: Sequence[str],
+) -> None:
+    """The attendant: waits, opens a worker, casts to ``port`` what comes from it. Cancelled, it ends the worker."""
+    await trio.sleep(delay)
+    log = WorkerLog(trio.current_time)
+    refusal: PaddockError | None = None
+    try:
+        async with open_transport(isolation, environment=environment, command=worker_command) as transport:
+            sup.cast(port, _Opened(transport))
+            transport.send(load)
+            while refusal is None:
+                message = await transport.receive()
+                if isinstance(message, protocol.Log):
+                    log.write(message)
+                elif isinstance(message, protocol.LoadFailed):
+                    refusal = error_of(message.fault)
+                else:
+                    sup.cast(port, message)
+    except WorkerDied as error:
+        sup.cast(port, _Lost(error))
+        return
+    except PaddockError as error:
+        refusal = error
+    except OSError as error:
+        refusal = ModelLoadFailed(Path(load.path).stem, f"no worker could be started: {error}")
+    assert refusal is not None
+    sup.cast(port, _Refused(refusal))
+
+
+def _resident_bytes(os_pid: int) -> int | None:
+    try:
+        return int(psutil.Process(os_pid).memory_info().rss)
+    except psutil.Error:
+        return None
