@@ -112,6 +112,8 @@ class RequestActor(sup.GenServer):
 
     async def handle_continue(self, _: object) -> Any:
         spec = self._spec
+        if spec.delivery.closed:
+            return sup.Stop(CANCELLED)  # the consumer went away before this process existed
         if spec.deadline is not None:
             self._helpers.add(sup.spawn_link(_alarm, sup.self(), spec.deadline, label="deadline"))
         try:

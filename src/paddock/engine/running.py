@@ -18,7 +18,7 @@ from paddock.engine.sequences import Lease
 from paddock.native.batch import Chunk, SampleMode
 from paddock.sampling.parameters import SamplingParameters
 
-__all__ = ["Running", "chunks_of", "rows_of"]
+__all__ = ["Running", "chunks_of", "rows_of", "sampler_history"]
 
 
 @attrs.define(eq=False)
@@ -96,9 +96,22 @@ class Running:
             self.lease.sequence_id,
             self.lease.generation,
             self.sampling.to_mapping(),
-            history=self.sampling.history_tail(self.tokens[: self.prompt_length + self.generated]),
+            history=sampler_history(self.sampling, self.tokens),
             generated=self.generated,
         )
+
+
+def sampler_history(sampling: SamplingParameters, tokens: list[int]) -> list[int]:
+    """As many of the last ``tokens`` (the prompt's among them) as penalties and DRY look back on."""
+    windows: list[int] = []
+    if sampling.penalizes:
+        windows.append(sampling.repeat_last_n)
+    if sampling.dry_multiplier:
+        windows.append(sampling.dry_last_n)
+    if any(window < 0 for window in windows):
+        return list(tokens)
+    window = max(windows, default=0)
+    return tokens[-window:] if window else []
 
 
 def rows_of(running: dict[int, Running]) -> tuple[list[DecodeRow], list[PrefillRow]]:

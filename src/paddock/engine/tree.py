@@ -14,6 +14,7 @@ own intensity is only a second line.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import supervisors as sup
 from paddock.engine.batch import BatchActor
@@ -22,7 +23,12 @@ from paddock.engine.plan import ModelPlan
 from paddock.engine.port import Port
 from paddock.engine.statistics import StepCounters
 
-__all__ = ["ModelSupervisor", "machine_key", "requests_key"]
+__all__ = ["ModelSupervisor", "machine_key", "model_key", "port_of", "requests_key"]
+
+
+def model_key(name: str) -> tuple[str, str]:
+    """The registry key of a model's supervisor: it keeps a name from being loaded twice."""
+    return ("model", name)
 
 
 def machine_key(name: str) -> tuple[str, str]:
@@ -33,6 +39,14 @@ def machine_key(name: str) -> tuple[str, str]:
 def requests_key(name: str) -> tuple[str, str]:
     """The registry key of the supervisor of a model's request actors."""
     return ("requests", name)
+
+
+async def port_of(supervisor: sup.Pid[Any]) -> sup.Pid[Any]:
+    """The model's port as it is now. Raises NoProc while there is none."""
+    child = await sup.which_child(supervisor, "port")
+    if not isinstance(child.pid, sup.Pid):
+        raise sup.NoProc(supervisor)
+    return child.pid
 
 
 class ModelSupervisor(sup.Supervisor):

@@ -1,0 +1,291 @@
+"""A loaded model: complete, stream, chat, tokenize, statistics."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+import supervisors as sup
+from paddock.config import ModelConfig
+from paddock.engine.delivery import Delivery
+from paddock.engine.logits_hook import LogitsProcessor
+from paddock.engine.messages import TokenizeText, WorkerInfo, WorkerStatus
+from paddock.engine.request import RequestActor, RequestProgress, RequestSpec
+from paddock.engine.request_messages import AwaitServing, MachineStatistics
+from paddock.engine.results import Completion
+from paddock.engine.served import ServedModel
+from paddock.engine.statistics import ModelStatistics
+from paddock.engine.tree import machine_key, port_of, requests_key
+from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded
+from paddock.models.facts import ModelFacts
+from paddock.api.request import Request
+from paddock.sampling.parameters import SamplingParameters
+from paddock.text.chat import ChatTemplate
+
+__all__ = ["Model"]
+
+_request_numbers = itertools.count(1)
+
+Prompt = str | bytes | Sequence[int]
+Message = Mapping[str, Any]
+
+
+class Model:
+    """One model that is loaded in a runtime; made by ``runtime.load_model``. Usable by any number of tasks at once.
+
+    The keyword arguments ``**parameters`` of every request method are the fields of
+    :class:`paddock.SamplingParameters`; an unknown name or a value outside its range raises InvalidParameter.
+    Further arguments of all of them:
+
+    ``priority``: -100 to 100; a higher one is admitted and prefilled before a lower one.
+    ``deadline``: seconds from now after which the request ends with DeadlineExceeded, wherever it is.
+    ``logits_processor``: a function ``(token_ids, logits) -> logits | None``, see :mod:`paddock.engine.logits_hook`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: ModelConfig,
+        served: ServedModel,
+        registry: sup.Registry,
+        supervisor: sup.Pid[Any],
+    ) -> None:
+        self._name = name
+        self._config = config
+        self._served = served
+        self._registry = registry
+        self._machine = registry.via(machine_key(name))
+        self._supervisor = supervisor
+        self._template: ChatTemplate | None = None
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def config(self) -> ModelConfig:
+        return self._config
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What the file's header says: architecture, weight types, sizes, chat template, memory class."""
+        return self._served.facts
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens per sequence: prompt and reply together."""
+        return self._served.n_ctx
+
+    @property
+    def exactness(self) -> str:
+        """The schedule this model runs under: "canonical" or "off"."""
+        return self._served.recipe.name
+
+    @property
+    def supervisor(self) -> sup.Pid[Any]:
+        """The process at the top of this model's subtree."""
+        return self._supervisor
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    async def complete(self, prompt: Prompt, **arguments: Any) -> Completion:
+        """Completes a prompt (text, UTF-8 bytes, or token ids) and returns the whole reply.
+
+        A checkpoint; cancelling it cancels the request. Raises the typed errors of :class:`paddock.RequestError`
+        and :class:`paddock.ModelError`.
+        """
+        request = self._request(prompt, arguments, streaming=False)
+        async with request:
+            return await request.result()
+
+    def stream(self, prompt: Prompt, **arguments: Any) -> Request:
+        """The same as an async context manager that yields deltas:
+
+            async with model.stream("A llama", max_tokens=200) as request:
+                async for delta in request: ...
+
+        Entering it waits until the request is admitted to the queue, and raises why it is not. Leaving the block
+        cancels what still runs. Not a checkpoint itself; raises InvalidParameter at once.
+        """
+        return self._request(prompt, arguments, streaming=True)
+
+    async def chat(
+        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **arguments: Any
+    ) -> Completion:
+        """Renders the messages with the model's own chat template and returns the whole reply.
+
+        Raises ChatTemplateMissing and ChatTemplateError beside the errors of :meth:`complete`.
+        """
+        prompt = await self.render_chat(messages, tools=tools)
+        request = self._request(prompt, arguments, streaming=False, rendered=True)
+        async with request:
+            return await request.result()
+
+    async def stream_chat(
+        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **arguments: Any
+    ) -> Request:
+        """Renders the messages; the returned request is used as that of :meth:`stream`."""
+        prompt = await self.render_chat(messages, tools=tools)
+        return self._request(prompt, arguments, streaming=True, rendered=True)
+
+    async def render_chat(
+        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None
+    ) -> str:
+        """The prompt that the model's chat template makes of these messages.
+
+        Runs in a thread, sandboxed and bounded. A checkpoint; cancelling it abandons the rendering.
+        """
+        template = self._chat_template()
+        listed = [dict(message) for message in messages]
+        offered = None if tools is None else [dict(tool) for tool in tools]
+        return await template.render_in_thread(listed, tools=offered)
+
+    async def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The token ids of a text. A checkpoint. Raises ModelNotLoaded, WorkerDied."""
+        prompt = _checked_prompt(text, allow_empty=True)
+        assert isinstance(prompt, bytes)
+        await self._serving()
+        return await self._call_port(TokenizeText(prompt, add_special, parse_special))
+
+    def detokenize(self, tokens: Iterable[int]) -> str:
+        """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD."""
+        table = self._served.table
+        control = table.control
+        return b"".join(table.piece(token) for token in tokens if token not in control).decode("utf-8", "replace")
+
+    # --- state --------------------------------------------------------------------------------------------
+
+    async def statistics(self) -> ModelStatistics:
+        """Counters and state of this model. A checkpoint. Raises ModelNotLoaded."""
+        statistics: ModelStatistics = await self._call(MachineStatistics())
+        try:
+            status: WorkerStatus = await self._call_port(WorkerInfo())
+        except ModelNotLoaded:
+            return statistics
+        return attrs.evolve(statistics, worker_pid=status.os_pid)
+
+    async def wait_serving(self) -> None:
+        """Until the model serves (again). A checkpoint. Raises why it never will."""
+        await self._serving()
+
+    async def _serving(self) -> ServedModel:
+        served: ServedModel = await self._call(AwaitServing())
+        self._served = served
+        return served
+
+    async def _call(self, message: object) -> Any:
+        try:
+            return await sup.call(self._machine, message, timeout=math.inf)
+        except (sup.NoProc, sup.ServerExited):
+            raise ModelNotLoaded(self._name) from None
+
+    async def _call_port(self, message: object) -> Any:
+        try:
+            return await sup.call(await port_of(self._supervisor), message, timeout=math.inf)
+        except (sup.NoProc, sup.ServerExited):
+            raise ModelNotLoaded(self._name) from None
+
+    def _chat_template(self) -> ChatTemplate:
+        if self._template is None:
+            facts = self._served.facts
+            if facts.chat_template is None:
+                raise ChatTemplateMissing
+            self._template = ChatTemplate(
+                facts.chat_template, self._special_text("bos"), self._special_text("eos")
+            )
+        return self._template
+
+    def _special_text(self, name: str) -> str:
+        token = self._served.special.get(name)
+        return "" if token is None else self._served.table.piece(token).decode("utf-8", "replace")
+
+    def _request(
+        self, prompt: Prompt, arguments: dict[str, Any], *, streaming: bool, rendered: bool = False
+    ) -> Request:
+        """Checks everything that can be checked without the model; nothing is started yet."""
+        arguments = dict(arguments)
+        priority = _checked_priority(arguments.pop("priority", 0))
+        deadline = _checked_deadline(arguments.pop("deadline", None))
+        processor = _checked_processor(arguments.pop("logits_processor", None))
+        add_special, parse_special = arguments.pop("add_special", True), arguments.pop("parse_special", False)
+        for option, value in (("add_special", add_special), ("parse_special", parse_special)):
+            if not isinstance(value, bool):
+                raise InvalidParameter(option, value, "True or False")
+        sampling = SamplingParameters.from_mapping(arguments).resolved()
+        checked = _checked_prompt(prompt)
+        if rendered:
+            # A template writes its own special tokens, and most write the first one too.
+            bos = self._special_text("bos").encode()
+            assert isinstance(checked, bytes)
+            add_special, parse_special = not (bos and checked.startswith(bos)), True
+        number = next(_request_numbers)
+        assert sampling.seed is not None
+        spec = RequestSpec(
+            request_id=f"{self._name}-{number}",
+            model=self._name,
+            prompt=checked,
+            add_special=add_special,
+            parse_special=parse_special,
+            sampling=sampling,
+            seed=sampling.seed,
+            priority=priority,
+            deadline=deadline,
+            logits_processor=processor,
+            delivery=Delivery(self._config.delta_buffer, streaming=streaming),
+            progress=RequestProgress(),
+        )
+        child = sup.child(RequestActor, self._machine, spec, id=spec.request_id, restart="temporary", shutdown=1.0)
+        return Request(spec, child, self._registry.via(requests_key(self._name)))
+
+    def __repr__(self) -> str:
+        return f"<paddock.Model {self._name!r} n_ctx={self.n_ctx} exactness={self.exactness!r}>"
+
+
+def _checked_prompt(prompt: object, *, allow_empty: bool = False) -> bytes | tuple[int, ...]:
+    checked: bytes | tuple[int, ...]
+    if isinstance(prompt, str):
+        try:
+            checked = prompt.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidParameter("prompt", prompt[error.start : error.end], "text without lone surrogates") from None
+    elif isinstance(prompt, bytes | bytearray):
+        try:
+            prompt.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidParameter("prompt", bytes(prompt[error.start : error.end]), "valid UTF-8") from None
+        checked = bytes(prompt)
+    elif isinstance(prompt, Sequence):
+        if any(isinstance(token, bool) or not isinstance(token, int) for token in prompt):
+            raise InvalidParameter("prompt", prompt, "text, UTF-8 bytes, or a sequence of token ids")
+        checked = tuple(prompt)
+    else:
+        raise InvalidParameter("prompt", prompt, "text, UTF-8 bytes, or a sequence of token ids")
+    if not checked and not allow_empty:
+        raise InvalidParameter("prompt", prompt, "it must not be empty")
+    return checked
+
+
+def _checked_priority(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not -100 <= value <= 100:
+        raise InvalidParameter("priority", value, "a whole number from -100 to 100")
+    return value
+
+
+def _checked_deadline(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InvalidParameter("deadline", value, "a number of seconds above 0, or None")
+    return float(value)
+
+
+def _checked_processor(value: object) -> LogitsProcessor | None:
+    if value is not None and not callable(value):
+        raise InvalidParameter("logits_processor", value, "a function (token_ids, logits), or None")
+    return value
+
+

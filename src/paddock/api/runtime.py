@@ -1,0 +1,238 @@
+"""The runtime: opens the supervision tree, loads and unloads models.
+
+    async with paddock.open_runtime() as runtime:
+        model = await runtime.load_model("cria")
+        completion = await model.complete("Once upon a time", max_tokens=48, seed=7)
+
+Every method is for the trio task that runs the runtime's event loop; see ``paddock.aio`` for asyncio and
+``paddock.blocking`` for threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+import structlog
+import trio
+
+import supervisors as sup
+from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
+from paddock.engine.plan import plan_model
+from paddock.engine.request_messages import AwaitServing, Drain
+from paddock.engine.tree import ModelSupervisor, machine_key, model_key
+from paddock.errors import ModelAlreadyLoaded, ModelLoadFailed, ModelNotLoaded, RuntimeClosed
+from paddock.api.model import Model
+from paddock.models.facts import read_facts
+from paddock.models.references import resolve
+
+__all__ = ["Runtime", "TreeNode", "open_runtime"]
+
+
+_log = structlog.get_logger("paddock.runtime")
+
+
+@attrs.frozen
+class TreeNode:
+    """One process of the supervision tree: ``status`` is running, restarting or stopped."""
+
+    id: str
+    type: str
+    status: str
+    children: tuple[TreeNode, ...] = ()
+
+
+def _ignore_progress(_: float) -> None:
+    pass
+
+
+class Runtime:
+    """A supervision tree of models; made by :func:`open_runtime`."""
+
+    def __init__(self, config: RuntimeConfig, node: sup.Node, root: sup.Pid[Any], models: sup.Pid[Any]) -> None:
+        self._config = config
+        self._node = node
+        self._root = root
+        self._models_supervisor = models
+        self._models: dict[str, Model] = {}
+        self._closed = False
+
+    @property
+    def config(self) -> RuntimeConfig:
+        return self._config
+
+    @property
+    def models(self) -> dict[str, Model]:
+        """The loaded models by name. A model whose subtree gave up is gone from it."""
+        registry = self._node.registry
+        return {name: model for name, model in self._models.items() if registry.whereis(machine_key(name))}
+
+    def model(self, name: str) -> Model:
+        """The loaded model of this name. Raises ModelNotLoaded."""
+        self._check_open()
+        try:
+            return self.models[name]
+        except KeyError:
+            raise ModelNotLoaded(name) from None
+
+    async def load_model(
+        self,
+        source: str | Path | ModelConfig,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        **options: Any,
+    ) -> Model:
+        """Loads a model and returns once it serves.
+
+        ``source`` is a model name, a path, or a :class:`ModelConfig`; ``options`` are fields of ModelConfig.
+        ``on_progress`` is told the fraction loaded, 0.0 to 1.0, on the trio thread; it must be quick.
+
+        Raises ModelAlreadyLoaded, ModelNotFound, InvalidModelFile and its kinds (before llama.cpp sees the file),
+        InvalidConfiguration, ModelLoadFailed, WorkerDied. A checkpoint; cancelling it undoes the load.
+        """
+        self._check_open()
+        config = attrs.evolve(source, **options) if isinstance(source, ModelConfig) else _config(source, options)
+        name = config.served_name
+        if name in self.models:
+            raise ModelAlreadyLoaded(name)
+        path = await trio.to_thread.run_sync(resolve, config.source)
+        facts = await trio.to_thread.run_sync(read_facts, path)
+        plan = plan_model(config, facts)
+        registry = self._node.registry
+        spec = sup.child(
+            ModelSupervisor,
+            plan,
+            registry,
+            _guarded(on_progress) if on_progress is not None else _ignore_progress,
+            id=name,
+            restart="temporary",
+            name=registry.via(model_key(name)),
+        )
+        try:
+            supervisor = await sup.start_child(self._models_supervisor, spec)
+        except sup.AlreadyStarted:
+            raise ModelAlreadyLoaded(name) from None
+        served = None
+        try:
+            served = await sup.call(registry.via(machine_key(name)), AwaitServing(), timeout=math.inf)
+        except (sup.NoProc, sup.ServerExited) as gone:
+            raise ModelLoadFailed(name, f"its supervision tree ended: {gone}") from gone
+        finally:
+            if served is None:
+                with trio.CancelScope(shield=True):
+                    await self._terminate(supervisor)
+        model = Model(name, config, served, registry, supervisor)
+        self._models[name] = model
+        return model
+
+    async def unload_model(self, name: str, *, cancel: bool = False, timeout: float = math.inf) -> None:
+        """Unloads a model: no new requests, then waits for those accepted (``cancel=True`` ends them).
+
+        After ``timeout`` seconds what still runs is cancelled (RequestCancelled with origin "unload"). The name is
+        free when this returns. Raises ModelNotLoaded. A checkpoint; when cancelled, the model is unloaded at once.
+        """
+        model = self.model(name)
+        machine = self._node.registry.via(machine_key(name))
+        try:
+            try:
+                await sup.call(machine, Drain(cancel), timeout=timeout)
+            except sup.CallTimeout:
+                await sup.call(machine, Drain(True), timeout=1.0)
+        except (sup.NoProc, sup.ServerExited, sup.CallTimeout):
+            pass  # what is left goes with the subtree
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._terminate(model.supervisor)
+            if self._models.get(name) is model:
+                del self._models[name]
+
+    async def tree(self) -> TreeNode:
+        """The supervision tree as it stands. A checkpoint."""
+        self._check_open()
+        return TreeNode("paddock", "supervisor", "running", await _children(self._root))
+
+    async def _terminate(self, supervisor: sup.Pid[Any]) -> None:
+        try:
+            await sup.terminate_child(self._models_supervisor, supervisor)
+        except (sup.NotFound, sup.NoProc, sup.ServerExited):
+            pass  # it has ended by itself
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeClosed
+
+    def _close(self) -> None:
+        self._closed = True
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"models: {', '.join(self.models) or 'none'}"
+        return f"<paddock.Runtime {state}>"
+
+
+def _config(source: str | Path, options: dict[str, Any]) -> ModelConfig:
+    return ModelConfig(source=source, **options)
+
+
+def _guarded(listener: Callable[[float], None]) -> Callable[[float], None]:
+    """A progress listener that fails is not called again: it must not bring the model down."""
+    broken = False
+
+    def report(fraction: float) -> None:
+        nonlocal broken
+        if not broken:
+            try:
+                listener(fraction)
+            except Exception:
+                broken = True
+                _log.exception("on_progress raised and is not called again")
+
+    return report
+
+
+async def _children(supervisor: sup.Pid[Any]) -> tuple[TreeNode, ...]:
+    nodes = []
+    try:
+        entries = await sup.which_children(supervisor)
+    except (sup.NoProc, sup.ServerExited):
+        return ()
+    for entry in reversed(entries):
+        pid = entry.pid
+        status = "running" if isinstance(pid, sup.Pid) else "stopped" if pid is None else "restarting"
+        inner = await _children(pid) if entry.type == "supervisor" and isinstance(pid, sup.Pid) else ()
+        nodes.append(TreeNode(str(entry.id), entry.type, status, inner))
+    return tuple(nodes)
+
+
+@asynccontextmanager
+async def open_runtime(config: RuntimeConfig | str | Path | None = None) -> AsyncIterator[Runtime]:
+    """Opens a runtime; ``config`` is a RuntimeConfig, the path of a TOML file, or None for defaults.
+
+    Models named in the configuration are loaded before the block begins. When the block ends, by return, error or
+    cancellation, everything is stopped in reverse order and no process is left.
+    """
+    if config is None:
+        config = RuntimeConfig()
+    elif not isinstance(config, RuntimeConfig):
+        config = await trio.to_thread.run_sync(read_runtime_config, config)
+    async with sup.open_node(label="paddock") as node:
+        models = node.registry.via("models")
+        flags = sup.SupervisorFlags(strategy="rest_for_one")
+        root = await node.start(
+            sup.Supervisor,
+            flags,
+            [sup.child(sup.DynamicSupervisor, id="models", name=models)],
+            label="paddock",
+        )
+        pid = node.registry.whereis("models")
+        assert pid is not None
+        runtime = Runtime(config, node, root, pid)
+        try:
+            for model in config.models:
+                await runtime.load_model(model)
+            yield runtime
+        finally:
+            runtime._close()
