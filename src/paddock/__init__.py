@@ -12,37 +12,43 @@
 ``paddock.aio`` offers the same from asyncio, ``paddock.blocking`` from plain threads.
 """
 
-from paddock.api.model import Model
-from paddock.api.request import Request
-from paddock.api.runtime import Runtime, TreeNode, open_runtime
-from paddock.config import ModelConfig, RuntimeConfig
-from paddock.engine.results import Completion, Delta, TokenLogprob, Usage
-from paddock.engine.statistics import ModelStatistics
-from paddock.errors import (
-    ChatTemplateError,
-    ChatTemplateMissing,
-    ContextOverflow,
-    DeadlineExceeded,
-    InvalidConfiguration,
-    InvalidModelFile,
-    InvalidParameter,
-    LogitsProcessorError,
-    ModelAlreadyLoaded,
-    ModelError,
-    ModelLoadFailed,
-    ModelNotFound,
-    ModelNotLoaded,
-    ModelUnavailable,
-    PaddockError,
-    QueueFull,
-    RequestCancelled,
-    RequestError,
-    RuntimeClosed,
-    SamplingFailed,
-    WorkerDied,
-)
-from paddock.models.facts import ModelFacts
-from paddock.sampling.parameters import SamplingParameters
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from paddock.api.model import Model
+    from paddock.api.request import Request
+    from paddock.api.runtime import Runtime, TreeNode, open_runtime
+    from paddock.config import ModelConfig, RuntimeConfig
+    from paddock.engine.results import Completion, Delta, TokenLogprob, Usage
+    from paddock.engine.statistics import ModelStatistics
+    from paddock.errors import (
+        ChatTemplateError,
+        ChatTemplateMissing,
+        ContextOverflow,
+        DeadlineExceeded,
+        InvalidConfiguration,
+        InvalidModelFile,
+        InvalidParameter,
+        LogitsProcessorError,
+        ModelAlreadyLoaded,
+        ModelError,
+        ModelLoadFailed,
+        ModelNotFound,
+        ModelNotLoaded,
+        ModelUnavailable,
+        PaddockError,
+        QueueFull,
+        RequestCancelled,
+        RequestError,
+        RuntimeClosed,
+        SamplingFailed,
+        WorkerDied,
+    )
+    from paddock.models.facts import ModelFacts
+    from paddock.sampling.parameters import SamplingParameters
 
 __version__ = "0.1.0"
 
@@ -83,3 +89,56 @@ __all__ = [
     "WorkerDied",
     "open_runtime",
 ]
+
+_HOME = {
+    "ChatTemplateError": "paddock.errors",
+    "ChatTemplateMissing": "paddock.errors",
+    "Completion": "paddock.engine.results",
+    "ContextOverflow": "paddock.errors",
+    "DeadlineExceeded": "paddock.errors",
+    "Delta": "paddock.engine.results",
+    "InvalidConfiguration": "paddock.errors",
+    "InvalidModelFile": "paddock.errors",
+    "InvalidParameter": "paddock.errors",
+    "LogitsProcessorError": "paddock.errors",
+    "Model": "paddock.api.model",
+    "ModelAlreadyLoaded": "paddock.errors",
+    "ModelConfig": "paddock.config",
+    "ModelError": "paddock.errors",
+    "ModelFacts": "paddock.models.facts",
+    "ModelLoadFailed": "paddock.errors",
+    "ModelNotFound": "paddock.errors",
+    "ModelNotLoaded": "paddock.errors",
+    "ModelStatistics": "paddock.engine.statistics",
+    "ModelUnavailable": "paddock.errors",
+    "PaddockError": "paddock.errors",
+    "QueueFull": "paddock.errors",
+    "Request": "paddock.api.request",
+    "RequestCancelled": "paddock.errors",
+    "RequestError": "paddock.errors",
+    "Runtime": "paddock.api.runtime",
+    "RuntimeClosed": "paddock.errors",
+    "RuntimeConfig": "paddock.config",
+    "SamplingFailed": "paddock.errors",
+    "SamplingParameters": "paddock.sampling.parameters",
+    "TokenLogprob": "paddock.engine.results",
+    "TreeNode": "paddock.api.runtime",
+    "Usage": "paddock.engine.results",
+    "WorkerDied": "paddock.errors",
+    "open_runtime": "paddock.api.runtime",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imports on first use: a worker, or ``paddock models show``, needs little of this and starts at once."""
+    try:
+        home = _HOME[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value: object = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -236,6 +236,6 @@ def test_any_fault_becomes_some_paddock_error(kind: str, values: list[object]) -
     assert isinstance(error_of(protocol.Fault(kind, values)), PaddockError)
 
 
-@given(st.sampled_from([name for name in errors.__all__]), arguments)
+@given(st.sampled_from(list(errors.__all__)), arguments)
 def test_a_fault_with_unfit_arguments_never_raises(kind: str, values: list[object]) -> None:
     assert isinstance(error_of(protocol.Fault(kind, values)), PaddockError)
