@@ -112,7 +112,8 @@ class ModelConfig:
     def __attrs_post_init__(self) -> None:
         if self.exactness == "required":
             raise InvalidConfiguration(
-                "exactness", "'required' needs a certificate, which this version does not make yet; use 'preferred'"
+                "exactness",
+                "'required' needs a certificate, which this version does not make yet; use 'preferred'",
             )
         if self.prefill_chunk > self.n_batch:
             raise InvalidConfiguration("prefill_chunk", f"{self.prefill_chunk} exceeds n_batch={self.n_batch}")

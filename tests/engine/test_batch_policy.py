@@ -1,4 +1,5 @@
-"""The batch policy as a pure function: nobody starves, nobody stalls for more than a chunk, the recipe holds."""
+"""The batch policy as a pure function: nobody starves, nobody stalls for more than a chunk, the recipe
+holds."""
 
 from __future__ import annotations
 
@@ -38,9 +39,7 @@ def test_prompt_rows_are_in_a_call_of_their_own_and_take_turns_with_decode_rows(
 
 
 def test_a_prompt_uses_the_whole_batch_while_nobody_decodes():
-    assert plan_batch([], [PrefillRow(1, 0, 0, 1000)], LIMITS, prefill_turn=False).prefill == (
-        PrefillSlice(1, 512),
-    )
+    assert plan_batch([], [PrefillRow(1, 0, 0, 1000)], LIMITS, prefill_turn=False).prefill == (PrefillSlice(1, 512),)
 
 
 def test_higher_priority_prompts_go_first_and_equals_take_turns():
@@ -85,7 +84,7 @@ def test_a_chunk_never_leaves_a_rest_below_the_minimum(remaining: int, budget: i
 def test_any_mix_of_requests_finishes_and_no_stream_waits_for_more_than_one_chunk(data: st.DataObject):
     recipe = data.draw(st.sampled_from([CANONICAL, FAST, K_QUANTS]))
     limits = BatchLimits(n_batch=64, prefill_chunk=16, recipe=recipe)
-    prompts = {i: n for i, n in enumerate(data.draw(st.lists(st.integers(1, 200), min_size=1, max_size=10)))}
+    prompts = dict(enumerate(data.draw(st.lists(st.integers(1, 200), min_size=1, max_size=10))))
     replies = {i: data.draw(st.integers(1, 20)) for i in prompts}
     served = dict.fromkeys(prompts, 0)
     prefill_turn, waited, step = False, 0, 0

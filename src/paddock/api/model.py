@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 import supervisors as sup
+from paddock.api.request import Request
 from paddock.config import ModelConfig
 from paddock.engine.delivery import Delivery
 from paddock.engine.logits_hook import LogitsProcessor
@@ -22,7 +23,6 @@ from paddock.engine.statistics import ModelStatistics
 from paddock.engine.tree import machine_key, port_of, requests_key
 from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded
 from paddock.models.facts import ModelFacts
-from paddock.api.request import Request
 from paddock.sampling.parameters import SamplingParameters
 from paddock.text.chat import ChatTemplate
 
@@ -114,7 +114,11 @@ class Model:
         return self._request(prompt, arguments, streaming=True)
 
     async def chat(
-        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **arguments: Any
+        self,
+        messages: Iterable[Message],
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        **arguments: Any,
     ) -> Completion:
         """Renders the messages with the model's own chat template and returns the whole reply.
 
@@ -126,7 +130,11 @@ class Model:
             return await request.result()
 
     async def stream_chat(
-        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **arguments: Any
+        self,
+        messages: Iterable[Message],
+        *,
+        tools: Iterable[Mapping[str, Any]] | None = None,
+        **arguments: Any,
     ) -> Request:
         """Renders the messages; the returned request is used as that of :meth:`stream`."""
         prompt = await self.render_chat(messages, tools=tools)
@@ -194,9 +202,7 @@ class Model:
             facts = self._served.facts
             if facts.chat_template is None:
                 raise ChatTemplateMissing
-            self._template = ChatTemplate(
-                facts.chat_template, self._special_text("bos"), self._special_text("eos")
-            )
+            self._template = ChatTemplate(facts.chat_template, self._special_text("bos"), self._special_text("eos"))
         return self._template
 
     def _special_text(self, name: str) -> str:
@@ -287,5 +293,3 @@ def _checked_processor(value: object) -> LogitsProcessor | None:
     if value is not None and not callable(value):
         raise InvalidParameter("logits_processor", value, "a function (token_ids, logits), or None")
     return value
-
-

@@ -21,12 +21,12 @@ import structlog
 import trio
 
 import supervisors as sup
+from paddock.api.model import Model
 from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
 from paddock.engine.plan import plan_model
 from paddock.engine.request_messages import AwaitServing, Drain
 from paddock.engine.tree import ModelSupervisor, machine_key, model_key
 from paddock.errors import ModelAlreadyLoaded, ModelLoadFailed, ModelNotLoaded, RuntimeClosed
-from paddock.api.model import Model
 from paddock.models.facts import read_facts
 from paddock.models.references import resolve
 

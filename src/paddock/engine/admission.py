@@ -34,7 +34,7 @@ class AdmissionQueue(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._places
 
-    def keys(self) -> list[K]:
+    def waiting(self) -> list[K]:
         """Everybody who waits, in the order of arrival."""
         return list(self._places)
 

@@ -107,9 +107,7 @@ class BatchActor(sup.GenServer):
         for chunk in chunks:
             self._running[chunk.sequence_id].last_served = self._step
         self._decoded_last = bool(plan.decode)
-        opened = [
-            self._opens.pop(chunk.sequence_id).opening() for chunk in chunks if chunk.sequence_id in self._opens
-        ]
+        opened = [self._opens.pop(chunk.sequence_id).opening() for chunk in chunks if chunk.sequence_id in self._opens]
         releases, self._releases = self._releases, []
         self._in_flight = _InFlight(
             step_id=self._step,

@@ -110,9 +110,7 @@ def _decode_ids(rows: Sequence[DecodeRow], limits: BatchLimits) -> tuple[int, ..
     return tuple(sorted(row.sequence_id for row in rows))
 
 
-def _slices(
-    rows: Iterable[PrefillRow], budget: int, limits: BatchLimits, *, most: int
-) -> tuple[PrefillSlice, ...]:
+def _slices(rows: Iterable[PrefillRow], budget: int, limits: BatchLimits, *, most: int) -> tuple[PrefillSlice, ...]:
     slices: list[PrefillSlice] = []
     for row in sorted(rows, key=lambda row: (-row.priority, row.last_served, row.sequence_id)):
         if budget <= 0 or len(slices) >= most:

@@ -21,7 +21,16 @@ __all__ = ["Delivery"]
 class Delivery:
     """Deltas, then exactly one outcome (a completion or an error); the first outcome stands."""
 
-    __slots__ = ("_changed", "_deltas", "_limit", "_streaming", "completion", "error", "on_drained", "started")
+    __slots__ = (
+        "_changed",
+        "_deltas",
+        "_limit",
+        "_streaming",
+        "completion",
+        "error",
+        "on_drained",
+        "started",
+    )
 
     def __init__(self, limit: int, *, streaming: bool = True) -> None:
         self._limit = limit

@@ -1,10 +1,11 @@
 """The synchronous engine that a worker process and a worker thread have in common.
 
-:class:`Executor` owns the model and its context. Whoever receives messages (the *receiving thread*) hands each to
-:meth:`Executor.handle`, which never waits: Abort and Ping are dealt with at once, everything else goes to one of
-two OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of threads for each calling
-thread, and a context must have one caller); the *tokenize thread* only reads the vocabulary, so that a prompt never
-waits for a decode. Answers leave through ``emit``, from any of the three threads.
+:class:`Executor` owns the model and its context. Whoever receives messages (the *receiving thread*) hands
+each to :meth:`Executor.handle`, which never waits: Abort and Ping are dealt with at once, everything else
+goes to one of two OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of
+threads for each calling thread, and a context must have one caller); the *tokenize thread* only reads the
+vocabulary, so that a prompt never waits for a decode. Answers leave through ``emit``, from any of the three
+threads.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ from paddock.sampling.parameters import SamplingParameters
 __all__ = ["MAX_QUEUED_STEPS", "MAX_QUEUED_TEXTS", "Executor"]
 
 MAX_QUEUED_STEPS: Final = 64
-"""Steps (and hooked logits rows) that may wait for the decode thread; one more is answered with WorkerBusy."""
+"""Steps (and hooked logits rows) that may wait for the decode thread; one more is answered with
+WorkerBusy."""
 
 MAX_QUEUED_TEXTS: Final = 1024
 """Texts that may wait for the tokenize thread."""
@@ -58,8 +60,8 @@ MAX_QUEUED_TEXTS: Final = 1024
 class Executor:
     """One model, one context, two threads. ``start``, then ``handle`` until Stop; then ``join``.
 
-    ``emit`` must be callable from any thread and must not raise. ``stopped`` is called on the decode thread as its
-    last deed, after everything native has been freed.
+    ``emit`` must be callable from any thread and must not raise. ``stopped`` is called on the decode thread
+    as its last deed, after everything native has been freed.
     """
 
     def __init__(self, emit: Callable[[FromWorker], None], stopped: Callable[[], None]) -> None:
@@ -80,9 +82,7 @@ class Executor:
         self._abort_through = 0
         self._decoding: Context | None = None
         self._decode_thread = threading.Thread(target=self._decode_loop, name="paddock decode", daemon=True)
-        self._tokenize_thread = threading.Thread(
-            target=self._tokenize_loop, name="paddock tokenize", daemon=True
-        )
+        self._tokenize_thread = threading.Thread(target=self._tokenize_loop, name="paddock tokenize", daemon=True)
 
     def start(self) -> None:
         """Starts both threads."""

@@ -1,7 +1,8 @@
 """Length-prefixed MessagePack frames, and how errors travel in them.
 
-A frame is the body's length (4 bytes, little endian) and the body: one MessagePack document that decodes to one
-of the types of ``protocol.py``. Nothing here does any I/O: :class:`FrameParser` is fed whatever a socket gave.
+A frame is the body's length (4 bytes, little endian) and the body: one MessagePack document that decodes to
+one of the types of ``protocol.py``. Nothing here does any I/O: :class:`FrameParser` is fed whatever a socket
+gave.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class FrameParser:
     the parser raises again at every further feed.
     """
 
-    __slots__ = ("_buffer", "_broken")
+    __slots__ = ("_broken", "_buffer")
 
     def __init__(self) -> None:
         self._buffer = bytearray()
@@ -122,8 +123,8 @@ _KINDS: Final[Mapping[str, type[PaddockError]]] = {
 
 
 def fault_of(error: BaseException) -> Fault:
-    """An error as it travels. A typed error of :mod:`paddock.errors` keeps its class and its attributes (values
-    of foreign types as their repr); any other exception becomes a ProtocolError that names it."""
+    """An error as it travels. A typed error of :mod:`paddock.errors` keeps its class and its attributes
+    (values of foreign types as their repr); any other exception becomes a ProtocolError that names it."""
     kind = type(error).__name__
     if _KINDS.get(kind) is not type(error):
         text = f"{kind}: {error}" if str(error) else kind

@@ -18,7 +18,14 @@ import trio
 
 import supervisors as sup
 from paddock.engine.admission import AdmissionQueue
-from paddock.engine.messages import LoadProgressed, PortUp, StartWorker, WorkerGone, WorkerReady, WorkerRefused
+from paddock.engine.messages import (
+    LoadProgressed,
+    PortUp,
+    StartWorker,
+    WorkerGone,
+    WorkerReady,
+    WorkerRefused,
+)
 from paddock.engine.plan import ModelPlan
 from paddock.engine.request import CANCELLED
 from paddock.engine.request_messages import (
@@ -205,12 +212,13 @@ class ModelMachine(sup.GenStatem):
         if served is None or port is None or batch is None:
             return sup.keep_state()
         sup.cast(batch, Serve(port, served))
-        for pid in self._queue.keys():
+        for pid in self._queue.waiting():
             sup.cast(pid, UseWorker(port, served))
         waiters, self._waiters = self._waiters, []
         self._admit()
         return sup.next_state(
-            "draining" if state == "draining" else "serving", *(sup.ReplyTo(waiter, served) for waiter in waiters)
+            "draining" if state == "draining" else "serving",
+            *(sup.ReplyTo(waiter, served) for waiter in waiters),
         )
 
     def _admit(self) -> None:
@@ -233,7 +241,7 @@ class ModelMachine(sup.GenStatem):
         self._queue.discard(pid)
         if sup.is_normal(reason) and reason == sup.Normal():
             self._outcomes.completed += 1
-        elif reason == CANCELLED or isinstance(reason, sup.Shutdown) and reason.detail is None:
+        elif reason == CANCELLED or (isinstance(reason, sup.Shutdown) and reason.detail is None):
             self._outcomes.cancelled += 1
         else:
             self._outcomes.failed += 1

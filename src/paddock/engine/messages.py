@@ -1,7 +1,7 @@
 """What the processes of one model's subtree say to each other.
 
-These are values inside one Python process (never on the wire: that is ``protocol.py``), so they may hold pids,
-exceptions and protocol values. Every one is frozen: a mailbox may hold it as long as it likes.
+These are values inside one Python process (never on the wire: that is ``protocol.py``), so they may hold
+pids, exceptions and protocol values. Every one is frozen: a mailbox may hold it as long as it likes.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class WorkerReady:
 
 @attrs.frozen
 class WorkerRefused:
-    """The worker could not load the model; it has been closed, the port is idle and takes another StartWorker."""
+    """The worker could not load the model; it has been closed, the port is idle and takes another
+    StartWorker."""
 
     port: sup.Pid[Any]
     error: PaddockError
@@ -80,7 +81,8 @@ class StartWorker:
 
 @attrs.frozen
 class TokenizeText:
-    """Call, answered with ``list[int]``; raises a typed error, WorkerDied when there is no worker (any more)."""
+    """Call, answered with ``list[int]``; raises a typed error, WorkerDied when there is no worker (any
+    more)."""
 
     text: bytes
     add_special: bool = True
@@ -118,7 +120,8 @@ class StepDone:
 
 @attrs.frozen
 class RunSampleLogits:
-    """Cast, answered by the cast :class:`LogitsDone`; ``logits`` is a float32 row, little endian, n_vocab long."""
+    """Cast, answered by the cast :class:`LogitsDone`; ``logits`` is a float32 row, little endian, n_vocab
+    long."""
 
     reply_to: sup.Pid[Any]
     step_id: int
@@ -153,7 +156,8 @@ class WorkerInfo:
 class WorkerStatus:
     """``state`` is idle (no worker), starting (delay, spawn, load) or ready.
 
-    ``os_pid`` is the worker's process id and ``rss`` its resident bytes; both None without a process of its own.
+    ``os_pid`` is the worker's process id and ``rss`` its resident bytes; both None without a process of its
+    own.
     """
 
     isolation: str

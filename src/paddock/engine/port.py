@@ -1,8 +1,8 @@
 """The port: the process (in OTP's sense) that owns a model's worker.
 
-It starts a worker when the model machine says so, passes messages to it and answers back, and stops with the reason
-:class:`~paddock.engine.messages.WorkerGone` when the worker dies, so that its supervisor replaces it. The worker's
-life is that of one linked process, the *attendant*: whatever ends the attendant ends the worker.
+It starts a worker when the model machine says so, passes messages to it and answers back, and stops with the
+reason :class:`~paddock.engine.messages.WorkerGone` when the worker dies, so that its supervisor replaces it.
+The worker's life is that of one linked process, the *attendant*: whatever ends the attendant ends the worker.
 """
 
 from __future__ import annotations
@@ -66,9 +66,10 @@ class _Lost:
 class Port(sup.GenServer):
     """Owns the worker of one model.
 
-    ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the LoadProgressed and
-    WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment`` is added to the worker's
-    environment, ``worker_command`` replaces the command that starts it (a wrapper such as ``numactl``).
+    ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the
+    LoadProgressed and WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment``
+    is added to the worker's environment, ``worker_command`` replaces the command that starts it (a wrapper
+    such as ``numactl``).
     """
 
     def __init__(
@@ -235,7 +236,8 @@ class Port(sup.GenServer):
         attendant, self._attendant = self._attendant, None
         if attendant is None:
             return
-        # Unlinked first: the attendant's exit is what is wanted here and must not end this process beforehand.
+        # Unlinked first: the attendant's exit is what is wanted here and must not end this process
+        # beforehand.
         sup.unlink(attendant)
         sup.exit(attendant, sup.Shutdown())
         with sup.cleanup_scope():
@@ -250,7 +252,8 @@ async def attend(
     environment: Mapping[str, str] | None,
     worker_command: Sequence[str],
 ) -> None:
-    """The attendant: waits, opens a worker, casts to ``port`` what comes from it. Cancelled, it ends the worker."""
+    """The attendant: waits, opens a worker, casts to ``port`` what comes from it. Cancelled, it ends the
+    worker."""
     await trio.sleep(delay)
     log = WorkerLog(trio.current_time)
     refusal: PaddockError | None = None

@@ -176,9 +176,7 @@ class RequestActor(sup.GenServer):
             return self._tokenized(list(prompt), None)
         bound = shortest_possible(served, prompt)
         if bound > served.n_ctx:
-            return self._fail(
-                ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True)
-            )
+            return self._fail(ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True))
         request = TokenizeText(prompt, self._spec.add_special, self._spec.parse_special)
         self._helpers.add(sup.spawn_link(_tokenize, sup.self(), port, request, label="tokenize"))
         return None
@@ -287,7 +285,13 @@ class RequestActor(sup.GenServer):
         self._helpers = {pid for pid in self._helpers if pid.alive}
         self._helpers.add(
             sup.spawn_link(
-                run_processor, sup.self(), processor, tokens, logits, self._hook_limiter, label="logits_processor"
+                run_processor,
+                sup.self(),
+                processor,
+                tokens,
+                logits,
+                self._hook_limiter,
+                label="logits_processor",
             )
         )
 

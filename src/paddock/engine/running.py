@@ -87,7 +87,11 @@ class Running:
         if end == len(self.tokens):
             sample = SampleMode.LOGITS if self.hooked else SampleMode.TOKEN
         return Chunk(
-            self.lease.sequence_id, self.lease.generation, self.cached, self.tokens[self.cached : end], int(sample)
+            self.lease.sequence_id,
+            self.lease.generation,
+            self.cached,
+            self.tokens[self.cached : end],
+            int(sample),
         )
 
     def opening(self) -> OpenSequence:

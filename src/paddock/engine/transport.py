@@ -1,7 +1,7 @@
 """How a port reaches its worker: a child process behind a socket pair, or two threads of this process.
 
-:func:`open_transport` is the way in. Both transports take the same messages, answer with the same ones, and end in
-the same way: :meth:`receive` raises WorkerDied when the worker is gone.
+:func:`open_transport` is the way in. Both transports take the same messages, answer with the same ones, and
+end in the same way: :meth:`receive` raises WorkerDied when the worker is gone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ STOP_SECONDS: Final = 2.0
 """How long a worker may take from Stop to its end before it is killed."""
 
 WORKER_COMMAND: Final = (sys.executable, "-P", "-m", "paddock.engine.worker")
-"""``-P`` keeps the working directory off the child's import path, where any ``random.py`` would shadow a module."""
+"""``-P`` keeps the working directory off the child's import path, where any ``random.py`` would shadow a
+module."""
 
 _RECEIVE_BYTES: Final = 1 << 18
 _EXIT_SECONDS: Final = 1.0
@@ -64,12 +65,12 @@ class Transport(Protocol):
         """The worker's process id; None when it has no process of its own."""
 
     def send(self, message: ToWorker) -> None:
-        """Queues one message; never waits. WorkerBusy when too much is queued already, ProtocolError for one that
-        cannot be encoded. To a worker that is gone it does nothing: ``receive`` tells of the end."""
+        """Queues one message; never waits. WorkerBusy when too much is queued already, ProtocolError for one
+        that cannot be encoded. To a worker that is gone it does nothing: ``receive`` tells of the end."""
 
     async def receive(self) -> FromWorker:
-        """The next message, in the order in which the worker sent them. WorkerDied when it is gone. One task at a
-        time. Checkpoints unless a message has arrived already; cancelling it loses nothing."""
+        """The next message, in the order in which the worker sent them. WorkerDied when it is gone. One task
+        at a time. Checkpoints unless a message has arrived already; cancelling it loses nothing."""
 
     def kill(self) -> None:
         """Ends the worker without asking it (a thread can only be asked)."""
@@ -83,12 +84,12 @@ async def open_transport(
     command: Sequence[str] = WORKER_COMMAND,
     stop_seconds: float = STOP_SECONDS,
 ) -> AsyncIterator[Transport]:
-    """Starts a worker that has nothing loaded, and ends it when the block ends, however it ends: Stop, at most
-    ``stop_seconds`` of patience, SIGKILL. The end is shielded from cancellation and takes bounded time.
+    """Starts a worker that has nothing loaded, and ends it when the block ends, however it ends: Stop, at
+    most ``stop_seconds`` of patience, SIGKILL. The end is shielded from cancellation and takes bounded time.
 
-    ``environment`` is added to the worker's environment; with threads it must be in force already or the library not
-    yet loaded (InvalidConfiguration). ``command`` starts a process worker; the socket's number is appended to it.
-    OSError when no process can be made.
+    ``environment`` is added to the worker's environment; with threads it must be in force already or the
+    library not yet loaded (InvalidConfiguration). ``command`` starts a process worker; the socket's number is
+    appended to it. OSError when no process can be made.
     """
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
@@ -110,7 +111,7 @@ async def open_transport(
         raise failure
 
 
-# --- process --------------------------------------------------------------------------------------------------
+# --- process ------------------------------------------------------------------------------------------------
 
 _parent_ends: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 
@@ -120,8 +121,8 @@ def _close_parent_ends() -> None:
         connection.close()
 
 
-# A process that user code forks off (multiprocessing's "fork") would hold the parent's ends of all sockets and, when
-# it outlives the parent, keep the workers waiting for an end of stream.
+# A process that user code forks off (multiprocessing's "fork") would hold the parent's ends of all sockets
+# and, when it outlives the parent, keep the workers waiting for an end of stream.
 os.register_at_fork(after_in_child=_close_parent_ends)
 
 
@@ -231,8 +232,8 @@ class ProcessTransport:
                 for body in self._parser.feed(data):
                     self._received.append(decode_from_worker(body))
             except ProtocolError as error:
-                # What came before the garbage has been received in good order and is not worth saving: a worker
-                # that writes garbage has overwritten its own memory.
+                # What came before the garbage has been received in good order and is not worth saving: a
+                # worker that writes garbage has overwritten its own memory.
                 self._broken = str(error)
                 self.kill()
                 raise await self._death() from error
@@ -303,7 +304,7 @@ class LastWords:
         self._lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._partial = b""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")
         self._partial = self._partial[: 4 * _LINE_CHARACTERS]
         for line in lines[-_LAST_LINES:]:
@@ -343,7 +344,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return inherited | dict(environment)
 
 
-# --- thread ---------------------------------------------------------------------------------------------------
+# --- thread -------------------------------------------------------------------------------------------------
 
 
 class ThreadTransport:

@@ -1,11 +1,13 @@
 """The worker process: ``python -m paddock.engine.worker FD``, started by a port and by nobody else.
 
-The main thread reads frames from the socket ``FD`` and hands them to an :class:`~paddock.engine.executor.Executor`.
-Nobody else holds the other end of that socket, so the end of the stream means that the parent is gone, however it
-went: the process then ends at once, in the middle of whatever llama.cpp does. (Linux's PR_SET_PDEATHSIG is not
-used: it fires when the *thread* that spawned the worker ends, and trio spawns from threads that come and go.)
+The main thread reads frames from the socket ``FD`` and hands them to an
+:class:`~paddock.engine.executor.Executor`. Nobody else holds the other end of that socket, so the end of the
+stream means that the parent is gone, however it went: the process then ends at once, in the middle of
+whatever llama.cpp does. (Linux's PR_SET_PDEATHSIG is not used: it fires when the *thread* that spawned the
+worker ends, and trio spawns from threads that come and go.)
 
-Exit codes: 0 after Stop or the parent's end, 1 after a defect, 3 when the parent sent something that is no message.
+Exit codes: 0 after Stop or the parent's end, 1 after a defect, 3 when the parent sent something that is no
+message.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def main() -> NoReturn:
     prepare_signals()
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)  # whatever llama.cpp's backends spawn must not hold the socket
-    # The receiving thread waits for the GIL while the decode thread samples; the default of 5 ms is long for an abort.
+    # The receiving thread waits for the GIL while the decode thread samples; the default of 5 ms is long for
+    # an abort.
     sys.setswitchinterval(0.001)
     emit = FrameWriter(connection).emit
     forward_logs(emit)
@@ -62,8 +65,8 @@ def main() -> NoReturn:
 def prepare_signals() -> None:
     """Default dispositions, nothing blocked, and SIGINT and SIGTERM ignored.
 
-    A terminal's Ctrl-C and an init system's SIGTERM reach every process of a service at once; the worker has to
-    serve on while the parent stops in its own order, and ends when the parent says so or ends itself.
+    A terminal's Ctrl-C and an init system's SIGTERM reach every process of a service at once; the worker has
+    to serve on while the parent stops in its own order, and ends when the parent says so or ends itself.
     """
     for number in signal.valid_signals():
         if number in (signal.SIGKILL, signal.SIGSTOP):
@@ -138,8 +141,8 @@ def _receive(connection: socket.socket, executor: Executor) -> NoReturn:
         try:
             data = connection.recv(_RECEIVE_BYTES)
         except BlockingIOError:
-            # A process forked from the parent by foreign code may hold the parent's end of the socket and outlive
-            # it; then no end of stream comes, but this process has a new parent.
+            # A process forked from the parent by foreign code may hold the parent's end of the socket and
+            # outlive it; then no end of stream comes, but this process has a new parent.
             if os.getppid() != parent:
                 os._exit(0)
             continue
@@ -156,7 +159,8 @@ def _receive(connection: socket.socket, executor: Executor) -> NoReturn:
 
 
 def _stopped() -> NoReturn:
-    """The decode thread's last deed: what it held is freed, so nothing is left that an orderly exit would do."""
+    """The decode thread's last deed: what it held is freed, so nothing is left that an orderly exit would
+    do."""
     defect = sys.exception()
     if defect is not None:
         traceback.print_exception(defect)

@@ -20,7 +20,8 @@ _METHODS: Final = {"debug", "info", "warning", "error"}
 
 
 class WorkerLog:
-    """Passes lines on at a bounded rate (a token bucket), and says how many it has dropped as soon as it may."""
+    """Passes lines on at a bounded rate (a token bucket), and says how many it has dropped as soon as it
+    may."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._log = structlog.get_logger("paddock.llama")
