@@ -5,7 +5,8 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 py
 BIN := .venv/bin
 ARGS ?=
 BENCH ?= $(shell grep -ls '__name__ == "__main__"' bench/*.py)
-SET_UP = @$(if $(PYTHON),$(PYTHON),echo "set-up failed: no Python found; install Python 3.11, 3.12 or 3.13" >&2; exit 1;) tools/setup_environment.py
+NO_PYTHON = echo "set-up failed: no Python found; install Python 3.11, 3.12 or 3.13" >&2; exit 1;
+SET_UP = @$(or $(PYTHON),$(NO_PYTHON)) tools/setup_environment.py
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-slow lint ruff mypy pyright imports format bench docs clean distclean

@@ -26,7 +26,10 @@ def test_time_is_shown_in_minutes_and_seconds() -> None:
         ("", "starting"),
         ("  Collecting numpy>=1.26 (from paddock==0.1.0)\n", "Collecting numpy>=1.26"),
         ("WARNING: a location is ignored\n", "starting"),
-        ("  [41/203] Building CXX object vendor/ggml/CMakeFiles/ggml-cpu.dir/ops.cpp.o\n", "[41/203] ops.cpp"),
+        (
+            "  [41/203] Building CXX object vendor/ggml/CMakeFiles/ggml-cpu.dir/ops.cpp.o\n",
+            "[41/203] ops.cpp",
+        ),
         ("  [ 37%] Building C object src/CMakeFiles/ggml.dir/ggml.c.o\n  note: x\n", "[37%] ggml.c"),
         ("  [203/203] Linking CXX shared library bin/libllama.so\n", "[203/203] library"),
     ],
@@ -38,10 +41,21 @@ def test_the_step_is_read_from_the_log(tail: str, step: str) -> None:
 def test_a_command_that_takes_its_time_says_that_it_lives(tmp_path: Path) -> None:
     lines: list[str] = []
     release = tmp_path / "release"
-    release_on_second = lambda line: (lines.append(line), len(lines) == 2 and release.touch())  # noqa: E731
-    waits = f"import os\nprint('Collecting numpy', flush=True)\nwhile not os.path.exists({str(release)!r}): pass"
+
+    def release_on_second(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            release.touch()
+
+    waits = (
+        f"import os\nprint('Collecting numpy', flush=True)\nwhile not os.path.exists({str(release)!r}): pass"
+    )
     run_logged(
-        python(waits), activity="installing", log=tmp_path / "log", heartbeat=0.3, say=lambda s: release_on_second(s)
+        python(waits),
+        activity="installing",
+        log=tmp_path / "log",
+        heartbeat=0.3,
+        say=release_on_second,
     )
     assert len(lines) >= 2
     assert lines[-1].endswith("installing: Collecting numpy")
@@ -71,16 +85,20 @@ def test_a_failure_names_step_status_and_log_and_brings_only_its_own_tail(tmp_pa
 
 
 def test_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
-    failure = describe_failure("compiling", 1, 3.0, "x\nfatal error: No space left on device\ny", tmp_path / "log")
+    failure = describe_failure(
+        "compiling", 1, 3.0, "x\nfatal error: No space left on device\ny", tmp_path / "log"
+    )
     assert "no space left on the disk" in failure.line
 
 
 def test_a_signal_is_called_a_signal(tmp_path: Path) -> None:
-    assert "killed by signal 9 after 1:01" in describe_failure("compiling", -9, 61.0, "", tmp_path / "log").line
+    assert (
+        "killed by signal 9 after 1:01" in describe_failure("compiling", -9, 61.0, "", tmp_path / "log").line
+    )
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupFailed, match="making it: cannot start .*nonesuch: No such file"):
+    with pytest.raises(SetupFailed, match=r"making it: cannot start .*nonesuch: No such file"):
         run_logged([tmp_path / "nonesuch"], activity="making it", log=tmp_path / "log")
 
 

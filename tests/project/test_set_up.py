@@ -43,7 +43,9 @@ def set_up(project: Path, *arguments: str, path: str = "") -> subprocess.Complet
     )
 
 
-def test_a_machine_without_compiler_and_cmake_is_told_in_one_line_before_anything_is_made(project: Path) -> None:
+def test_a_machine_without_compiler_and_cmake_is_told_in_one_line_before_anything_is_made(
+    project: Path,
+) -> None:
     ended = set_up(project)
     assert ended.returncode == 1
     assert ended.stderr.count("\n") == 1
@@ -73,7 +75,9 @@ def test_a_folder_that_is_no_environment_is_left_alone(project: Path) -> None:
     assert (project / ".venv" / "precious").exists()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_a_signal_while_waiting_for_another_set_up_ends_this_one_cleanly(
     project: Path, number: signal.Signals, status: int
 ) -> None:
