@@ -37,9 +37,7 @@ def opening(sequence_id: int, generation: int = 1) -> protocol.OpenSequence:
     return protocol.OpenSequence(sequence_id, generation, GREEDY)
 
 
-def prompt(
-    length: int, sequence_id: int = 0, generation: int = 1, sample: SampleMode = SampleMode.TOKEN
-) -> Chunk:
+def prompt(length: int, sequence_id: int = 0, generation: int = 1, sample: SampleMode = SampleMode.TOKEN) -> Chunk:
     """A prompt from position 0, the same for the same length."""
     return Chunk(sequence_id, generation, 0, [300 + i % 1000 for i in range(length)], sample)
 

@@ -110,9 +110,7 @@ def test_messages_from_the_worker_survive_a_stream_of_single_bytes(
 ) -> None:
     stream = b"".join(encode_frame(message) for message in messages)
     parser = FrameParser()
-    received = [
-        decode_from_worker(body) for at in range(len(stream)) for body in parser.feed(stream[at : at + 1])
-    ]
+    received = [decode_from_worker(body) for at in range(len(stream)) for body in parser.feed(stream[at : at + 1])]
     assert received == messages
 
 

@@ -44,9 +44,7 @@ async def test_a_port_says_that_it_is_up_and_starts_nothing_by_itself(
         assert (status.isolation, status.state, status.os_pid) == (isolation, "idle", None)
 
 
-async def test_loading_reports_progress_and_then_what_was_loaded(
-    isolation: Isolation, tiny_model_path: Path
-) -> None:
+async def test_loading_reports_progress_and_then_what_was_loaded(isolation: Isolation, tiny_model_path: Path) -> None:
     async with open_port(isolation, tiny_model_path, start=False) as setting:
         sup.cast(setting.port, StartWorker(0.0))
         fractions: list[float] = []
@@ -73,9 +71,7 @@ async def test_a_text_becomes_the_same_tokens_every_time(isolation: Isolation, t
         assert len(bare) >= 1
 
 
-async def test_a_step_opens_decodes_and_samples_and_releases(
-    isolation: Isolation, tiny_model_path: Path
-) -> None:
+async def test_a_step_opens_decodes_and_samples_and_releases(isolation: Isolation, tiny_model_path: Path) -> None:
     async with open_port(isolation, tiny_model_path) as setting:
         done = await setting.step([prompt(7)], [opening(0)])
         assert done.error is None
@@ -105,18 +101,14 @@ async def test_a_step_that_is_no_batch_is_refused_and_changes_nothing(
         assert following.error is None
 
 
-async def test_steps_answer_in_the_order_in_which_they_were_cast(
-    isolation: Isolation, tiny_model_path: Path
-) -> None:
+async def test_steps_answer_in_the_order_in_which_they_were_cast(isolation: Isolation, tiny_model_path: Path) -> None:
     async with open_port(isolation, tiny_model_path) as setting:
         wanted = [setting.cast_step([prompt(40, sequence_id=i)], [opening(i)]) for i in range(3)]
         wanted += [setting.cast_step() for _ in range(5)]
         assert [(await setting.next(StepDone)).step_id for _ in wanted] == wanted
 
 
-async def test_a_logits_row_comes_back_and_is_sampled_after_a_hook(
-    isolation: Isolation, tiny_model_path: Path
-) -> None:
+async def test_a_logits_row_comes_back_and_is_sampled_after_a_hook(isolation: Isolation, tiny_model_path: Path) -> None:
     async with open_port(isolation, tiny_model_path) as setting:
         asked = await setting.step([prompt(6, sample=SampleMode.LOGITS)], [opening(0)])
         assert asked.error is None
@@ -252,9 +244,7 @@ async def test_a_second_start_while_there_is_a_worker_changes_nothing(
         assert (after.state, after.os_pid) == ("ready", before.os_pid)
 
 
-async def test_two_ports_serve_at_once(
-    isolation: Isolation, tiny_model_path: Path, tiny_f16_model_path: Path
-) -> None:
+async def test_two_ports_serve_at_once(isolation: Isolation, tiny_model_path: Path, tiny_f16_model_path: Path) -> None:
     async with (
         open_port(isolation, tiny_model_path) as one,
         open_port(isolation, tiny_f16_model_path) as other,
