@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paddock.text.chat import ChatTemplate
 from paddock.text.detokenizer import IncrementalDetokenizer
 from paddock.text.pieces import PieceTable
 from paddock.text.stops import StopScanner
@@ -10,6 +11,7 @@ from paddock.text.utf8 import IncrementalDecoder
 
 __all__ = [
     "AssembledDelta",
+    "ChatTemplate",
     "IncrementalDecoder",
     "IncrementalDetokenizer",
     "PieceTable",
