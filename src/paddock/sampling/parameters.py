@@ -31,11 +31,11 @@ SAMPLERS = (
 )
 """llama.cpp's default order. adaptive-p and mirostat draw the token and so always stand last."""
 
-MAX_LOGIT_BIAS = 1e6
+MAX_LOGIT_BIAS = 1e4
 MAX_BIASED_TOKENS = 65_536
 
 _RANGES: dict[str, Number | Integer | Flag | Texts | TokenIds] = {
-    "temperature": Number(0.0, 100.0),
+    "temperature": Number(1e-5, 100.0, off=(0.0,)),
     "top_k": Integer(0, MAX_TOKEN_ID),
     "top_p": Number(0.0, 1.0),
     "min_p": Number(0.0, 1.0),
@@ -252,7 +252,7 @@ _MEANINGS = {
     "typical_p": "Keeps tokens whose surprise is nearest to the entropy until p is reached; 1 is off.",
     "top_n_sigma": "Keeps tokens within n standard deviations of the highest logit; -1 is off.",
     "min_keep": "top_p, min_p, typical_p and xtc leave at least so many tokens; 0 is llama.cpp's default.",
-    "xtc_probability": "Chance per draw that all tokens above the threshold but the least are removed; 0 is off.",
+    "xtc_probability": "Chance per draw that all tokens above the threshold but the last are removed; 0: off.",
     "xtc_threshold": "The probability above which xtc removes; above 0.5 it never acts.",
     "dry_multiplier": "Strength of DRY: multiplier * base ** (repeated tokens - allowed_length); 0 is off.",
     "dry_base": "The base of DRY's penalty.",

@@ -33,7 +33,7 @@ class Number:
     @property
     def allowed(self) -> str:
         opening = "(" if self.above else "["
-        extra = "".join(f", or {value:g} (off)" for value in self.off)
+        extra = "".join(f", or {value:g}" for value in self.off)
         return f"a number in {opening}{self.low:g}, {self.high:g}]{extra}"
 
     def accept(self, parameter: str, value: object) -> float:

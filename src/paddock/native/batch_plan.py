@@ -1,0 +1,151 @@
+"""From chunks to rows: everything that can be wrong with a batch is found here, before llama.cpp sees it.
+
+A batch that is too long, names a wrong sequence or token, or does not continue where its sequence stands
+would end the process, corrupt a sequence or be computed for a sequence that somebody else has by now.
+
+**Order and gaps.** With one stream per sequence llama.cpp puts only rows of consecutive sequence ids into one ubatch,
+and each ubatch reads all weights again. So chunks are ordered by sequence id, and a gap in the ids may be filled with a
+padding row in the sequence that is missing: a row that nobody sees, whose cell is removed again after the decode call.
+Whether that pays depends on the length of the gap (see :func:`plan_batch`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import attrs
+import numpy as np
+
+from paddock.errors import InvalidBatch
+from paddock.native.batch import Chunk, SampleMode
+
+__all__ = ["BatchLimits", "BatchPlan", "HeldSequence", "Padding", "plan_batch"]
+
+_MODES = frozenset(SampleMode)
+_INTEGERS = (int, np.integer)
+
+
+@attrs.frozen
+class BatchLimits:
+    """Bounds of one context. ``longest_gap``: gaps of at most so many ids are filled with padding; 0 is
+    never.
+    """
+
+    n_vocab: int
+    n_ctx: int
+    n_seq_max: int
+    n_batch: int
+    longest_gap: int
+
+
+@attrs.frozen
+class HeldSequence:
+    """What a sequence holds: ``position`` tokens, under ``generation`` (None: nobody has opened it)."""
+
+    generation: int | None
+    position: int
+
+
+@attrs.frozen
+class Padding:
+    """A row that keeps two neighbours in one ubatch; its cell at ``position`` is removed after the call."""
+
+    sequence_id: int
+    position: int
+
+
+@attrs.frozen
+class BatchPlan:
+    """Chunks in the order of their rows, with the padding between them. ``n_rows`` counts both."""
+
+    chunks: tuple[Chunk, ...]
+    paddings: tuple[Padding, ...]
+    n_rows: int
+
+
+def plan_batch(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: BatchLimits) -> BatchPlan:
+    """Checks ``chunks`` against what the sequences hold, orders them, and decides on padding.
+
+    Padding is considered where every chunk is a single row (generated tokens): there a gap costs one more
+    pass over the weights, a padding row about one row. Raises :class:`paddock.errors.InvalidBatch`, having
+    changed nothing.
+    """
+    if not chunks:
+        raise InvalidBatch("the batch is empty")
+    n_rows = 0
+    seen: set[int] = set()
+    for chunk in chunks:
+        n_rows += _check(chunk, held, limits)
+        if n_rows > limits.n_batch:
+            raise InvalidBatch(f"the batch has more than n_batch={limits.n_batch} rows")
+        if chunk.sequence_id in seen:
+            raise InvalidBatch(f"sequence {chunk.sequence_id} stands twice in one batch")
+        seen.add(chunk.sequence_id)
+    ordered = sorted(chunks, key=lambda chunk: chunk.sequence_id)
+    paddings: tuple[Padding, ...] = ()
+    if limits.longest_gap and n_rows == len(ordered) > 1:
+        paddings = _fill_gaps(ordered, held, limits, limits.n_batch - n_rows)
+    return BatchPlan(tuple(ordered), paddings, n_rows + len(paddings))
+
+
+def _check(chunk: Chunk, held: Mapping[int, HeldSequence], limits: BatchLimits) -> int:
+    """Checks one chunk; returns its number of rows."""
+    name = chunk.sequence_id
+    if not isinstance(name, _INTEGERS) or name not in held:
+        raise InvalidBatch(f"sequence {name!r} is not one of 0..{limits.n_seq_max - 1}")
+    sequence = held[name]
+    if sequence.generation is None:
+        raise InvalidBatch(f"sequence {name} is not open")
+    if chunk.generation != sequence.generation:
+        raise InvalidBatch(
+            f"generation {chunk.generation!r} of sequence {name} is stale; it is open as {sequence.generation}"
+        )
+    if chunk.sample not in _MODES:
+        raise InvalidBatch(f"sample={chunk.sample!r} of sequence {name} is no SampleMode")
+    if not isinstance(chunk.position, _INTEGERS) or chunk.position != sequence.position:
+        raise InvalidBatch(
+            f"sequence {name} holds {sequence.position} tokens, so the next position is {sequence.position}, "
+            f"not {chunk.position!r}"
+        )
+    count = _check_tokens(chunk, limits.n_vocab)
+    if sequence.position + count > limits.n_ctx:
+        raise InvalidBatch(
+            f"{count} tokens at position {sequence.position} of sequence {name} do not fit into its "
+            f"{limits.n_ctx} cells"
+        )
+    return count
+
+
+def _check_tokens(chunk: Chunk, n_vocab: int) -> int:
+    tokens = chunk.tokens
+    try:
+        count = len(tokens)
+    except TypeError:
+        raise InvalidBatch(f"the tokens of sequence {chunk.sequence_id} are no sequence") from None
+    if count == 0:
+        raise InvalidBatch(f"the chunk of sequence {chunk.sequence_id} has no tokens")
+    if count == 1 and type(tokens[0]) is int:
+        lowest = highest = tokens[0]
+    else:
+        array = np.asarray(tokens)
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise InvalidBatch(f"the tokens of sequence {chunk.sequence_id} are not all token ids")
+        lowest, highest = int(array.min()), int(array.max())
+    if lowest < 0 or highest >= n_vocab:
+        wrong = lowest if lowest < 0 else highest
+        raise InvalidBatch(f"token {wrong} of sequence {chunk.sequence_id} is not one of 0..{n_vocab - 1}")
+    return count
+
+
+def _fill_gaps(
+    ordered: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: BatchLimits, room: int
+) -> tuple[Padding, ...]:
+    paddings: list[Padding] = []
+    for before, after in pairwise(ordered):
+        missing = range(before.sequence_id + 1, after.sequence_id)
+        if not 0 < len(missing) <= min(limits.longest_gap, room - len(paddings)):
+            continue
+        if all(held[name].position < limits.n_ctx for name in missing):
+            paddings += [Padding(name, held[name].position) for name in missing]
+    return tuple(paddings)
