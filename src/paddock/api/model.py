@@ -141,16 +141,15 @@ class Model:
         return self._request(prompt, arguments, streaming=True, rendered=True)
 
     async def render_chat(
-        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None
+        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **variables: Any
     ) -> str:
         """The prompt that the model's chat template makes of these messages.
 
-        Runs in a thread, sandboxed and bounded. A checkpoint; cancelling it abandons the rendering.
+        ``variables`` are further variables that the template knows, such as ``enable_thinking``. Runs in a thread,
+        sandboxed and bounded. A checkpoint; cancelling it abandons the rendering.
+        Raises ChatTemplateMissing, ChatTemplateError, InvalidParameter (for malformed messages or tools).
         """
-        template = self._chat_template()
-        listed = [dict(message) for message in messages]
-        offered = None if tools is None else [dict(tool) for tool in tools]
-        return await template.render_in_thread(listed, tools=offered)
+        return await self._chat_template().render_in_thread(messages, tools, **variables)
 
     async def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
         """The token ids of a text. A checkpoint. Raises ModelNotLoaded, WorkerDied."""
