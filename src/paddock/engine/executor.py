@@ -199,7 +199,8 @@ class Executor:
                     SamplingParameters.from_mapping(opening.sampling),
                     opening.history,
                     opening.generated,
-                    opening.sampler_state,
+                    choice=opening.choice,
+                    sampler_state=opening.sampler_state,
                 )
             sampled = self._decode(number, context, step) if step.chunks else []
             return Stepped(step.request_id, sampled, time.monotonic() - started)

@@ -49,7 +49,8 @@ class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
 
     ``sampling`` are the fields of :class:`paddock.sampling.SamplingParameters` (seed resolved), ``history`` the
     tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far,
-    ``sampler_state`` the last ``Sampled.sampler_state`` (mirostat, adaptive-p), empty for a new sequence.
+    ``sampler_state`` the last ``Sampled.sampler_state`` (mirostat, adaptive-p), empty for a new sequence, and
+    ``choice`` the number of this completion among those of one request with one seed.
     """
 
     sequence_id: int
@@ -58,6 +59,7 @@ class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
     history: list[int] = []
     generated: int = 0
     sampler_state: bytes = b""
+    choice: int = 0
 
 
 # --- to the worker --------------------------------------------------------------------------------------
