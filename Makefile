@@ -47,7 +47,7 @@ bench: setup-dev ## run the benchmarks (BENCH=bench/one.py for one of them)
 
 docs: ## build the documentation into ./site
 	$(SET_UP) --extra docs
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
 setup: ## only the set-up: what running Paddock needs
 	$(SET_UP)

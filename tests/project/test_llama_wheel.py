@@ -28,9 +28,7 @@ def test_the_pin_is_read_from_the_project_itself() -> None:
     assert pinned_version(project["project"]["dependencies"]) == "0.3.36"
 
 
-@pytest.mark.parametrize(
-    "dependencies", [[], ["llama-cpp-python"], ["llama-cpp-python>=0.3"], ["trio==0.30"]]
-)
+@pytest.mark.parametrize("dependencies", [[], ["llama-cpp-python"], ["llama-cpp-python>=0.3"], ["trio==0.30"]])
 def test_an_unpinned_dependency_is_refused(dependencies: list[str]) -> None:
     with pytest.raises(SetupFailed, match="does not pin llama-cpp-python"):
         pinned_version(dependencies)

@@ -47,9 +47,7 @@ def test_a_command_that_takes_its_time_says_that_it_lives(tmp_path: Path) -> Non
         if len(lines) == 2:
             release.touch()
 
-    waits = (
-        f"import os\nprint('Collecting numpy', flush=True)\nwhile not os.path.exists({str(release)!r}): pass"
-    )
+    waits = f"import os\nprint('Collecting numpy', flush=True)\nwhile not os.path.exists({str(release)!r}): pass"
     run_logged(
         python(waits),
         activity="installing",
@@ -85,16 +83,12 @@ def test_a_failure_names_step_status_and_log_and_brings_only_its_own_tail(tmp_pa
 
 
 def test_a_full_disk_is_called_a_full_disk(tmp_path: Path) -> None:
-    failure = describe_failure(
-        "compiling", 1, 3.0, "x\nfatal error: No space left on device\ny", tmp_path / "log"
-    )
+    failure = describe_failure("compiling", 1, 3.0, "x\nfatal error: No space left on device\ny", tmp_path / "log")
     assert "no space left on the disk" in failure.line
 
 
 def test_a_signal_is_called_a_signal(tmp_path: Path) -> None:
-    assert (
-        "killed by signal 9 after 1:01" in describe_failure("compiling", -9, 61.0, "", tmp_path / "log").line
-    )
+    assert "killed by signal 9 after 1:01" in describe_failure("compiling", -9, 61.0, "", tmp_path / "log").line
 
 
 def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -19,16 +19,12 @@ TEXT = {".c", ".h", ".j2", ".json", ".md", ".py", ".sh", ".toml", ".txt", ".yml"
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # Written in pieces, so that this file does not hold what it forbids.
-MACHINE_PATHS = re.compile(
-    "|".join(["/" + "work/", "/" + "root/", "/" + "home/[a-z]", "/" + "tmp/[a-z]+-?check"])
-)
+MACHINE_PATHS = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "home/[a-z]", "/" + "tmp/[a-z]+-?check"]))
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|lorem " + r"ipsum)\b")
 
 
 def text_files() -> Iterator[Path]:
-    yield from (
-        path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT and path.name[0] != "."
-    )
+    yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT and path.name[0] != ".")
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
             if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts:
@@ -119,7 +115,5 @@ def test_the_changelog_has_a_place_for_what_is_not_released() -> None:
 def test_what_is_tested_and_linted_with_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     tools = ("pytest", "hypothesis", "ruff", "mypy", "pyright", "import-linter", "sybil")
-    pinned = {
-        re.split(r"[\[=<>]", line)[0] for line in project["optional-dependencies"]["dev"] if "==" in line
-    }
+    pinned = {re.split(r"[\[=<>]", line)[0] for line in project["optional-dependencies"]["dev"] if "==" in line}
     assert set(tools) <= pinned

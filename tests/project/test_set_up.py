@@ -75,9 +75,7 @@ def test_a_folder_that_is_no_environment_is_left_alone(project: Path) -> None:
     assert (project / ".venv" / "precious").exists()
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_while_waiting_for_another_set_up_ends_this_one_cleanly(
     project: Path, number: signal.Signals, status: int
 ) -> None:
@@ -109,6 +107,34 @@ def test_a_lock_is_free_again_when_its_holder_is_done(tmp_path: Path) -> None:
         with exclusive(tmp_path / "folder" / "lock", "work", say=said.append):
             pass
     assert said == []
+
+
+def test_a_lock_outlives_a_killed_holder_until_the_command_it_ran_has_ended(tmp_path: Path) -> None:
+    lock, release, said = tmp_path / "lock", tmp_path / "release", []
+    waits = f"import os\nprint('Collecting', flush=True)\nwhile not os.path.exists({str(release)!r}): pass"
+    holder = (
+        "import sys\nfrom pathlib import Path\nfrom environment.locking import exclusive\n"
+        "from environment.logged_process import run_logged\n"
+        f"with exclusive(Path({str(lock)!r}), 'work'):\n"
+        f"    run_logged([sys.executable, '-c', {waits!r}], activity='x', log=Path({str(tmp_path / 'log')!r}),\n"
+        "               heartbeat=0.2)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder], cwd=ROOT / "tools", stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    assert process.stdout is not None
+    while "Collecting" not in process.stdout.readline():
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+    def let_it_end(line: str) -> None:
+        said.append(line)
+        release.touch()
+
+    with exclusive(lock, "work", say=let_it_end):
+        assert said == ["  0:00  waiting for another set-up: work"]
 
 
 def test_variables_that_lead_pip_astray_do_not_reach_it() -> None:

@@ -42,9 +42,7 @@ def test_a_removed_stamp_is_gone_and_removing_twice_is_fine(tmp_path: Path) -> N
     assert read_stamp(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 0, "location": "x"}', "null"]
-)
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"format": 1}', '{"format": 0, "location": "x"}', "null"])
 def test_a_stamp_that_is_not_understood_counts_as_none(tmp_path: Path, content: str) -> None:
     (tmp_path / STAMP_NAME).write_text(content)
     assert read_stamp(tmp_path) is None

@@ -1,4 +1,4 @@
-"""A lock between set-ups; the kernel gives it back however its holder ends."""
+"""A lock between set-ups; the kernel gives it back when its holder and what the holder started have ended."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ POLL_SECONDS = 0.2
 def exclusive(path: Path, what: str, *, say: Callable[[str], None] = say) -> Iterator[None]:
     """Hold the lock file ``path``; while another process holds it, wait and say so every few seconds.
 
-    The file stays behind: removing it would let a waiter and a newcomer lock two different files.
+    The file stays behind: removing it would let a waiter and a newcomer lock two different files. Commands run
+    by ``run_logged`` inherit the lock: after a ``kill -9`` of the set-up, a pip that is still writing keeps the
+    next set-up waiting until it is done.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
+        os.set_inheritable(descriptor, True)
         started = time.monotonic()
         next_line = 0.0
         while True:

@@ -101,6 +101,7 @@ def run_logged(
                 stderr=subprocess.STDOUT,
                 env=env,
                 start_new_session=True,
+                close_fds=False,  # the locks that are held go along, see locking.exclusive
             )
         except OSError as error:
             raise SetupFailed(f"{activity}: cannot start {command[0]}: {error.strerror}") from error

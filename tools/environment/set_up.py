@@ -44,18 +44,10 @@ class Ended(BaseException):
 
 def main(arguments: list[str]) -> int:
     """Parse the command line, set up, return the exit status (1: failed and said why; 130: Ctrl-C)."""
-    parser = argparse.ArgumentParser(
-        prog="setup_environment.py", description="Set up the project's environment."
-    )
-    parser.add_argument(
-        "--extra", action="append", default=[], metavar="NAME", help="also install this extra"
-    )
-    parser.add_argument(
-        "--project", type=Path, default=Path(__file__).resolve().parents[2], help="the project's root"
-    )
-    parser.add_argument(
-        "--environment", type=Path, help="the virtual environment (.venv in the project's root)"
-    )
+    parser = argparse.ArgumentParser(prog="setup_environment.py", description="Set up the project's environment.")
+    parser.add_argument("--extra", action="append", default=[], metavar="NAME", help="also install this extra")
+    parser.add_argument("--project", type=Path, default=Path(__file__).resolve().parents[2], help="the project's root")
+    parser.add_argument("--environment", type=Path, help="the virtual environment (.venv in the project's root)")
     options = parser.parse_args(arguments)
     project = options.project.resolve()
     environment = (options.environment or project / ".venv").absolute()
@@ -110,14 +102,10 @@ def read_project(project: Path) -> dict[str, Any]:
 
 
 def _ready(environment: Path, wanted: Stamp) -> bool:
-    return (
-        satisfies(read_stamp(environment), wanted) and virtual_environment.interpreter(environment).exists()
-    )
+    return satisfies(read_stamp(environment), wanted) and virtual_environment.interpreter(environment).exists()
 
 
-def _work(
-    project: Path, environment: Path, wanted: Stamp, version: str, cache: Path, env: Mapping[str, str]
-) -> None:
+def _work(project: Path, environment: Path, wanted: Stamp, version: str, cache: Path, env: Mapping[str, str]) -> None:
     started = time.monotonic()
     found = read_stamp(environment)
     wanted = with_extras_of(wanted, found)
@@ -144,9 +132,7 @@ def _work(
                 break
             llama_wheel.forget(cache, key)
             if attempt == 2:
-                raise SetupFailed(
-                    f"llama-cpp-python {version} was built and does not start: {fault} (log: {log})"
-                )
+                raise SetupFailed(f"llama-cpp-python {version} was built and does not start: {fault} (log: {log})")
             say(f"llama-cpp-python {version} from a cache does not start here ({fault}): compiling it anew")
         write_stamp(environment, wanted)
     say(f"set-up finished in {clock(time.monotonic() - started)}")

@@ -33,14 +33,10 @@ def missing_tools(env: Mapping[str, str], which: Which) -> str | None:
     """One line that names what is missing of C compiler, C++ compiler and CMake; None when all are there."""
     missing = []
     if find_compiler("CC", ("cc", "gcc", "clang"), env, which) is None:
-        missing.append(
-            f"a C compiler ({env['CC']}, from CC)" if env.get("CC") else "a C compiler (cc, gcc or clang)"
-        )
+        missing.append(f"a C compiler ({env['CC']}, from CC)" if env.get("CC") else "a C compiler (cc, gcc or clang)")
     if find_compiler("CXX", ("c++", "g++", "clang++"), env, which) is None:
         missing.append(
-            f"a C++ compiler ({env['CXX']}, from CXX)"
-            if env.get("CXX")
-            else "a C++ compiler (c++, g++ or clang++)"
+            f"a C++ compiler ({env['CXX']}, from CXX)" if env.get("CXX") else "a C++ compiler (c++, g++ or clang++)"
         )
     if which("cmake") is None:
         missing.append("CMake (cmake)")
@@ -124,9 +120,7 @@ def usable_memory() -> int:
 
 def _output(command: list[str], env: Mapping[str, str]) -> str:
     try:
-        answer = subprocess.run(
-            command, capture_output=True, env=dict(env), stdin=subprocess.DEVNULL, check=False
-        )
+        answer = subprocess.run(command, capture_output=True, env=dict(env), stdin=subprocess.DEVNULL, check=False)
     except OSError:
         return ""
     return answer.stdout.decode("utf-8", "replace")
