@@ -59,6 +59,14 @@ def test_an_unknown_extra_is_named(project: Path) -> None:
     assert (ended.returncode, ended.stderr) == (1, "set-up failed: pyproject.toml has no extra 'nonesuch'\n")
 
 
+def test_a_cache_folder_that_cannot_be_made_is_named_with_the_way_out(project: Path) -> None:
+    (project.parent / "builds").touch()
+    ended = set_up(project)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "builds cannot be made (File exists); name another folder in PADDOCK_BUILD_CACHE" in ended.stderr
+
+
 def test_a_broken_project_file_is_named(project: Path) -> None:
     (project / "pyproject.toml").write_text("[project")
     ended = set_up(project)

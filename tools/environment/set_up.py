@@ -85,11 +85,25 @@ def set_up(project: Path, environment: Path, extras: list[str], process_env: Map
     wanted = Stamp(os.fspath(environment), requirements_digest(table), tuple(extras), key)
     if _ready(environment, wanted):
         return
-    cache = llama_wheel.cache_folder(env, Path.home())
+    cache = llama_wheel.cache_folder(env, home_folder(project))
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SetupFailed(
+            f"{cache} cannot be made ({error.strerror}); name another folder in PADDOCK_BUILD_CACHE"
+        ) from error
     place = hashlib.sha256(os.fspath(environment).encode()).hexdigest()[:16]
     with exclusive(cache / "environments" / f"{place}.lock", f"{environment} is being set up"):
         if not _ready(environment, wanted):
             _work(project, environment, wanted, version, cache, env)
+
+
+def home_folder(project: Path) -> Path:
+    """The user's home; a user without one (a bare number, in a container) keeps builds in the clone."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return project / "build"
 
 
 def read_project(project: Path) -> dict[str, Any]:
