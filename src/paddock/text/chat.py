@@ -5,7 +5,7 @@ everything about it fails closed: whatever goes wrong is a :class:`~paddock.erro
 the reason, never a hang, never an oversized prompt. See ``template_budget.py`` for the bounds and why they
 hold.
 
-Rendering takes from under a millisecond (ordinary templates) up to seconds (a malicious one, until its
+Compiling takes some milliseconds, rendering from under a millisecond (ordinary templates) up to seconds (a malicious one, until its
 budget is used up), all of it Python code that other threads can run beside: call :meth:`ChatTemplate.render`
 and the constructor in a worker thread.
 """
@@ -13,12 +13,14 @@ and the constructor in a worker thread.
 from __future__ import annotations
 
 import json
+import threading
 import traceback
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 import jinja2
+import trio
 
 from paddock.errors import ChatTemplateError, ChatTemplateMissing, InvalidParameter
 from paddock.text.messages import (
@@ -35,6 +37,8 @@ from paddock.text.template_sandbox import RaisedByTemplate, TemplateSandbox, cur
 __all__ = ["MAX_TEMPLATE_CHARACTERS", "ChatTemplate"]
 
 MAX_TEMPLATE_CHARACTERS = 256 * 1024
+_MAX_RENDERERS = 4
+_renderers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("chat template renderers")
 _RESERVED = frozenset(
     {
         "add_generation_prompt",
@@ -80,13 +84,16 @@ class ChatTemplate:
         self.source = source
         self.bos_token = bos_token
         self.eos_token = eos_token
+        self._clock = clock
         self._time_limit = time_limit
-        try:
-            self._template = TemplateSandbox(clock).load(source)
-        except Exception as error:
-            raise ChatTemplateError(f"it does not compile: {_reason(error)}") from error
+        self._compiling = threading.Lock()
+        self._template: jinja2.Template | None = None
         self._takes_parts: bool | None = None
         self._takes_argument_objects: bool | None = None
+
+    def compile(self) -> None:
+        """Compiles the template, which the first rendering does otherwise. ChatTemplateError if it is broken."""
+        self._compiled()
 
     def render(
         self,
@@ -119,6 +126,37 @@ class ChatTemplate:
             checked = _with_argument_texts(checked)
         return self._run(checked, checked_tools, add_generation_prompt, variables)
 
+    async def render_in_thread(
+        self,
+        messages: object,
+        tools: object = None,
+        add_generation_prompt: bool = True,
+        **extra: object,
+    ) -> str:
+        """:meth:`render` in a worker thread, at most four at a time. Takes and raises the same.
+
+        A checkpoint. Cancelling it abandons the rendering, which ends by itself when its budget is used up.
+        """
+        try:
+            limiter = _renderers.get()
+        except LookupError:
+            limiter = trio.CapacityLimiter(_MAX_RENDERERS)
+            _renderers.set(limiter)
+        return await trio.to_thread.run_sync(
+            lambda: self.render(messages, tools, add_generation_prompt, **extra),
+            abandon_on_cancel=True,
+            limiter=limiter,
+        )
+
+    def _compiled(self) -> jinja2.Template:
+        with self._compiling:
+            if self._template is None:
+                try:
+                    self._template = TemplateSandbox(self._clock).load(self.source)
+                except Exception as error:
+                    raise ChatTemplateError(f"it does not compile: {_reason(error)}") from error
+            return self._template
+
     def _run(
         self,
         messages: list[Message],
@@ -126,6 +164,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         extra: dict[str, JsonValue],
     ) -> str:
+        template = self._compiled()
         budget = Budget(
             weigh_json([messages, tools, extra]),
             time_limit=self._time_limit,
@@ -134,7 +173,7 @@ class ChatTemplate:
         length = 0
         token = current_budget.set(budget)
         try:
-            for part in self._template.generate(
+            for part in template.generate(
                 messages=messages,
                 tools=tools,
                 add_generation_prompt=add_generation_prompt,

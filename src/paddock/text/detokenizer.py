@@ -15,11 +15,11 @@ of the pinned llama.cpp):
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from paddock.text.pieces import PieceTable
 
-__all__ = ["IncrementalDetokenizer"]
+__all__ = ["IncrementalDetokenizer", "detokenize"]
 
 # The passes work on text in which each byte is one character. Bytes of the prompt that can still matter
 # (only these four can: every pattern below is made of them but for its last character) are shifted by 256,
@@ -114,8 +114,8 @@ class _SpaceCleaner:
 class IncrementalDetokenizer:
     """Turns the generated tokens of one sequence into bytes, one token at a time.
 
-    ``prompt`` are the tokens before them (the last few suffice if it is long, but it must not be passed as
-    empty when there was one). ``skip_special`` leaves control tokens without text.
+    ``prompt`` are all tokens before them; it is read from its end, and only as far as it matters (a token or
+    two). ``skip_special`` leaves control tokens without text.
     """
 
     def __init__(self, table: PieceTable, *, skip_special: bool = True, prompt: Sequence[int] = ()) -> None:
@@ -158,3 +158,10 @@ class IncrementalDetokenizer:
             if kept:
                 break
         return context
+
+
+def detokenize(table: PieceTable, tokens: Iterable[int], *, skip_special: bool = True) -> bytes:
+    """The bytes of a whole text, as llama_detokenize gives them."""
+    detokenizer = IncrementalDetokenizer(table, skip_special=skip_special)
+    parts = [detokenizer.feed(token) for token in tokens]
+    return b"".join(parts) + detokenizer.finish()

@@ -62,8 +62,8 @@ class TextAssembler:
     """One request's text. Every call costs time proportional to the token's text, whatever came before.
 
     ``stops`` are searched in the generated text alone. ``skip_special`` leaves control tokens without text.
-    ``prompt`` are the tokens before the first one fed; the last few suffice, but pass at least one if there
-    are any: it decides the whitespace at the border (see ``detokenizer.py``).
+    ``prompt`` are all tokens before the first one fed: they decide the whitespace at the border (see
+    ``detokenizer.py``), for which only the last one or two are looked at.
     """
 
     def __init__(
