@@ -87,12 +87,14 @@ def read_header(path: str | Path) -> GgufHeader:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise InvalidModelFile(path, f"cannot be read ({reason})") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        folder = stat.S_ISDIR(status.st_mode)
+        raise InvalidModelFile(
+            path, "is a directory; give the path of the GGUF file in it" if folder else "is not a regular file"
+        )
     with open(descriptor, "rb", buffering=0) as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise InvalidModelFile(path, "is a directory; give the path of the GGUF file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise InvalidModelFile(path, "is not a regular file")
         try:
             return _read(GgufReader(file, str(path), status.st_size), path, status.st_size)
         except OSError as error:
