@@ -31,7 +31,10 @@ def test_time_is_shown_in_minutes_and_seconds() -> None:
             "[41/203] ops.cpp",
         ),
         ("  [ 37%] Building C object src/CMakeFiles/ggml.dir/ggml.c.o\n  note: x\n", "[37%] ggml.c"),
-        ("  [203/203] Linking CXX shared library bin/libllama.so\n", "[203/203] library"),
+        ("  [203/203] Linking CXX shared library bin/libllama.so\n", "[203/203] libllama.so"),
+        ("  [7/9] /usr/bin/g++ -DX -o a/ops.cpp.o -c /src/ggml/ops.cpp\n  ops.cpp: note: x\n", "[7/9] ops.cpp"),
+        ("  [8/9] : && /usr/bin/g++ -shared -o bin/libggml.so a.o b.o && :\n", "[8/9] libggml.so"),
+        ("  [9/9] /usr/bin/cmake -E cmake_symlink_library && :\n", "[9/9]"),
     ],
 )
 def test_the_step_is_read_from_the_log(tail: str, step: str) -> None:

@@ -18,9 +18,11 @@ HEARTBEAT_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 TAIL_LINES = 25
 
-NINJA_STEP = re.compile(r"\[(\d+)/(\d+)\] (?:Building|Linking) \S+ \S+ (\S+)")
+NINJA_STEP = re.compile(r"^\s*\[(\d+)/(\d+)\] (.+)")
+# What a step makes: from ninja's own words, or from the compiler's command line where ninja shows that instead.
+NINJA_TARGET = re.compile(r"^(?:Building|Linking) .* (\S+)$| -c (\S+)| -o (\S+)")
 PIP_STEP = re.compile(r"^ *(Collecting|Downloading|Building|Installing|Preparing|Getting|Using cached)\b")
-MAKE_STEP = re.compile(r"\[ *(\d+)%\] (?:Building|Linking) \S+ \S+ (\S+)")
+MAKE_STEP = re.compile(r"\[ *(\d+)%\] (?:Building|Linking) .* (\S+)$")
 
 
 def say(line: str) -> None:
@@ -48,12 +50,17 @@ def current_step(tail: str) -> str:
     """What a build or an installation is at, by its log: ``[41/203] ops.cpp``, or pip's words."""
     for line in reversed(tail.splitlines()):
         if step := NINJA_STEP.search(line):
-            return f"[{step[1]}/{step[2]}] {source_name(step[3])}"
+            return f"[{step[1]}/{step[2]}] {ninja_target(step[3])}".rstrip()
         if step := MAKE_STEP.search(line):
             return f"[{step[1]}%] {source_name(step[2])}"
         if PIP_STEP.match(line):
             return line.strip().split(" (")[0].split(": ")[0][:70]
     return "starting"
+
+
+def ninja_target(command: str) -> str:
+    found = NINJA_TARGET.search(command)
+    return source_name(next(filter(None, found.groups()))) if found else ""
 
 
 def source_name(target: str) -> str:
