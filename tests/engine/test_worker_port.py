@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import trio
-from port_harness import open_port, opening, prompt
+from port_harness import exists, open_port, opening, prompt
 
 import supervisors as sup
 from paddock.engine import protocol
@@ -194,6 +195,19 @@ async def test_a_model_that_cannot_be_loaded_is_refused_and_the_port_lives_on(
             assert (status.state, status.os_pid) == ("idle", None)
 
 
+async def test_a_model_whose_name_is_no_unicode_is_loaded_too(
+    isolation: Isolation, tmp_path: Path, tiny_model_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(b"cria-\xff.gguf")
+    path.symlink_to(tiny_model_path)
+    async with open_port(isolation, path) as setting:
+        assert (await setting.step([prompt(3)], [opening(0)])).error is None
+    path.unlink()
+    async with open_port(isolation, path, start=False) as setting:
+        sup.cast(setting.port, StartWorker(0.0))
+        assert type((await setting.next(WorkerRefused)).error) is ModelNotFound
+
+
 async def test_a_context_that_cannot_be_made_is_refused(isolation: Isolation, tiny_model_path: Path) -> None:
     async with open_port(isolation, tiny_model_path, start=False, context={"n_seq_max": 0}) as setting:
         sup.cast(setting.port, StartWorker(0.0))
@@ -232,6 +246,16 @@ async def test_a_port_stops_while_its_worker_waits_loads_serves_or_decodes(
         await sup.call(setting.port, PingWorker())
         with trio.fail_after(2):
             await sup.stop(setting.port)
+
+
+async def test_a_port_that_is_sent_an_exit_signal_ends_its_worker_first(
+    isolation: Isolation, tiny_model_path: Path
+) -> None:
+    async with open_port(isolation, tiny_model_path) as setting:
+        os_pid = (await sup.call(setting.port, WorkerInfo())).os_pid
+        sup.exit(setting.port, sup.Shutdown("load timed out"))
+        assert await sup.wait_down(setting.port) == sup.Shutdown("load timed out")
+        assert os_pid is None or not exists(os_pid)
 
 
 async def test_a_second_start_while_there_is_a_worker_changes_nothing(

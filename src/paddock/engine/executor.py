@@ -10,6 +10,7 @@ threads.
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -163,17 +164,18 @@ class Executor:
 
     def _load(self, message: Load) -> Loaded | LoadFailed:
         started = time.monotonic()
+        path = Path(os.fsdecode(message.raw_path or message.path))
         failure: PaddockError
         try:
             if self._model is not None:
                 raise ProtocolError("this worker has loaded a model already")
-            self._model = NativeModel.load(message.path, message.model, self._progress)
+            self._model = NativeModel.load(path, message.model, self._progress)
             self._context = Context.create(self._model, message.context)
             return describe(self._model, self._context, time.monotonic() - started)
         except PaddockError as error:
             failure = error
         except Exception as error:
-            failure = ModelLoadFailed(Path(message.path).stem, f"{type(error).__name__}: {error}")
+            failure = ModelLoadFailed(path.stem, f"{type(error).__name__}: {error}")
         self._free()
         return LoadFailed(fault_of(failure))
 

@@ -8,11 +8,13 @@ The worker's life is that of one linked process, the *attendant*: whatever ends 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import msgspec
 import psutil
 import structlog
 import trio
@@ -94,6 +96,7 @@ class Port(sup.GenServer):
         self._steps: dict[int, RunStep | RunSampleLogits] = {}
 
     async def init(self) -> None:
+        sup.trap_exits(True)  # so that terminate runs, and the worker is gone before the port is, whoever ends it
         sup.cast(self._owner, PortUp(sup.self()))
 
     # --- to the worker ------------------------------------------------------------------------------------
@@ -173,6 +176,13 @@ class Port(sup.GenServer):
                 raise TypeError(f"a port knows no cast {type(message).__name__}")
         return None
 
+    async def handle_info(self, message: object) -> Any:
+        if not isinstance(message, sup.ExitSignal):
+            return await super().handle_info(message)
+        if message.reason == sup.Normal():
+            return None  # an attendant that has told by a cast why it ended
+        return sup.Stop(message.reason)
+
     def _run(self, work: RunStep | RunSampleLogits) -> None:
         number = next(self._request_ids)
         message: protocol.ToWorker
@@ -236,9 +246,6 @@ class Port(sup.GenServer):
         attendant, self._attendant = self._attendant, None
         if attendant is None:
             return
-        # Unlinked first: the attendant's exit is what is wanted here and must not end this process
-        # beforehand.
-        sup.unlink(attendant)
         sup.exit(attendant, sup.Shutdown())
         with sup.cleanup_scope():
             await sup.wait_down(attendant)
@@ -260,7 +267,7 @@ async def attend(
     try:
         async with open_transport(isolation, environment=environment, command=worker_command) as transport:
             sup.cast(port, _Opened(transport))
-            transport.send(load)
+            transport.send(_encodable(load))
             while refusal is None:
                 message = await transport.receive()
                 if isinstance(message, protocol.Log):
@@ -278,6 +285,14 @@ async def attend(
         refusal = ModelLoadFailed(Path(load.path).stem, f"no worker could be started: {error}")
     assert refusal is not None
     sup.cast(port, _Refused(refusal))
+
+
+def _encodable(load: protocol.Load) -> protocol.Load:
+    """A file name need not be Unicode; MessagePack's text has to be."""
+    shown = load.path.encode("utf-8", "backslashreplace").decode()
+    if shown == load.path:
+        return load
+    return msgspec.structs.replace(load, path=shown, raw_path=os.fsencode(load.path))
 
 
 def _resident_bytes(os_pid: int) -> int | None:

@@ -47,8 +47,8 @@ class SequenceRef(msgspec.Struct, frozen=True, array_like=True):
 class OpenSequence(msgspec.Struct, frozen=True, array_like=True):
     """Clears a sequence's cells and gives it a sampler.
 
-    ``sampling`` are the fields of :class:`paddock.sampling.SamplingParameters` (seed resolved), ``history`` the
-    tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far,
+    ``sampling`` are the fields of :class:`paddock.sampling.SamplingParameters` (seed resolved), ``history``
+    the tokens that its penalties and DRY have seen already, ``generated`` the number of draws made so far,
     ``sampler_state`` the last ``Sampled.sampler_state`` (mirostat, adaptive-p), empty for a new sequence, and
     ``choice`` the number of this completion among those of one request with one seed.
     """
@@ -73,6 +73,8 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     """Keyword arguments of :class:`paddock.native.model.ModelLoadParameters`."""
     context: dict[str, object]
     """Keyword arguments of :class:`paddock.native.context.ContextParameters`."""
+    raw_path: bytes = b""
+    """The path as :func:`os.fsencode` gives it, for a file name that is no Unicode; ``path`` then shows it."""
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
@@ -175,8 +177,8 @@ class Tokenized(msgspec.Struct, frozen=True, tag=True):
 class Stepped(msgspec.Struct, frozen=True, tag=True):
     """``fault`` is None when the batch was computed; InvalidBatch leaves every sequence as it was.
 
-    ``seconds`` is the time that the decode thread spent on the step. ``positions`` is filled when ``fault`` is not
-    None: the tokens that each sequence of the batch holds now (an aborted decode call loses some).
+    ``seconds`` is the time that the decode thread spent on the step. ``positions`` is filled when ``fault``
+    is not None: the tokens that each sequence of the batch holds now (an aborted decode call loses some).
     """
 
     request_id: int
