@@ -1,0 +1,253 @@
+"""What all behaviours share: how one is started, and what its callbacks may return to the loop."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from ._call import From
+from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
+from ._process import (
+    AnyPid,
+    Ignore,
+    Pid,
+    current_node,
+    current_process,
+    function_label,
+    kill,
+    launch,
+    self_,
+)
+from ._reasons import NORMAL, Crashed, Reason
+from ._registry import Registry, Via
+from ._signals import MonitorRef, link_pair, monitor
+
+T = TypeVar("T")
+
+IGNORE: Final = Ignore()
+"""Return it from ``init`` to have no process at all; a start then returns it too. As a pid it is dead from birth."""
+
+
+@attrs.frozen
+class Continue:
+    """Have ``handle_continue(content)`` run before anything that is queued."""
+
+    content: Any = None
+
+
+@attrs.frozen
+class Timeout:
+    """Have ``handle_timeout()`` run after ``seconds`` of silence. Any message cancels it, a system message does not."""
+
+    seconds: float
+
+
+@attrs.frozen
+class TimeoutAt:
+    """Like `Timeout`, at a point of trio's clock."""
+
+    deadline: float
+
+
+Then: TypeAlias = Continue | Timeout | TimeoutAt | None
+
+
+@attrs.frozen
+class Reply:
+    """Answer the call with ``value``, then go on with ``then``."""
+
+    value: Any
+    then: Then = None
+
+
+@attrs.frozen
+class NoReply:
+    """Do not answer the call now; `reply` answers it later, from any task."""
+
+    then: Then = None
+
+
+NO_REPLY: Final = NoReply()
+
+_NO_VALUE: Final = object()
+
+
+@attrs.frozen
+class Stop:
+    """End the server with ``reason`` after its ``terminate``; in a call ``reply`` is given first, when there is one."""
+
+    reason: Reason = NORMAL
+    reply: Any = _NO_VALUE
+
+    @property
+    def has_reply(self) -> bool:
+        """True when a reply was given, None included."""
+        return self.reply is not _NO_VALUE
+
+
+class Behaviour:
+    """Base of `GenServer`, `GenStatem`, `Supervisor` and `DynamicSupervisor`; not meant for other subclasses."""
+
+    mailbox_limit: ClassVar[int | None] = None
+    """Most queued calls, casts and messages; None means unbounded."""
+
+    child_type: ClassVar[Literal["worker", "supervisor"]] = "worker"
+
+    @classmethod
+    async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The body of the process."""
+        raise NotImplementedError
+
+
+def prepare(
+    node: Any,
+    start: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    parent: AnyPid | None,
+    name: Hashable | Via | None = None,
+    label: str | None = None,
+    registry: Registry | None = None,
+) -> tuple[AnyPid, Callable[..., Awaitable[object]], tuple[Any, ...]]:
+    """Make the pid of a new process and take its name; returns (pid, body, arguments of the body). Synchronous.
+
+    ``start`` is a behaviour class or an async function. AlreadyStarted when the name is taken.
+    """
+    behaviour = isinstance(start, type) and issubclass(start, Behaviour)
+    if label is None:
+        label = function_label(start) if name is None else str(name.key if isinstance(name, Via) else name)
+    pid: AnyPid = Pid(
+        node,
+        label,
+        parent,
+        stops_by_message=behaviour,
+        mailbox_limit=start.mailbox_limit if behaviour else None,  # type: ignore[attr-defined]
+        is_supervisor=behaviour and start.child_type == "supervisor",  # type: ignore[attr-defined]
+        started_as=f"{getattr(start, '__module__', '')}.{getattr(start, '__qualname__', function_label(start))}",
+    )
+    if name is not None:
+        via = name if isinstance(name, Via) else Via(node.registry if registry is None else registry, name)
+        try:
+            via.registry.register(via.key, pid)
+        except AlreadyRegistered as taken:
+            pid.exit_reason = NORMAL
+            pid.mailbox.close()
+            raise AlreadyStarted(taken.pid) from None
+    if behaviour:
+        return pid, start.run_behaviour, (pid, args, kwargs)  # type: ignore[attr-defined]
+    if kwargs:
+        return pid, _call_with_keywords, (start, args, kwargs)
+    return pid, start, args
+
+
+async def _call_with_keywords(
+    function: Callable[..., Awaitable[object]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    await function(*args, **kwargs)
+
+
+def abort_start(pid: AnyPid) -> None:
+    """Kill a process that is not ready and free its names at once, so that a start that failed leaves none."""
+    kill(pid)
+    resources, pid._resources = pid._resources, None
+    for resource in resources or ():
+        resource.owner_exited(pid)
+
+
+async def start_in(
+    nursery: trio.Nursery | None,
+    node: Any,
+    start: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    name: Hashable | Via | None,
+    label: str | None,
+    timeout: float,
+) -> AnyPid:
+    """Start a process and wait until its init has returned. A checkpoint.
+
+    Cancelled or out of time, the new process is killed and its name is free. Raises AlreadyStarted, StartFailed (from
+    the exception that left init, if any), StartTimeout, NodeStopped. Returns IGNORE when init did.
+    """
+    if nursery is None:
+        raise NodeStopped(node.label)
+    me = current_process()
+    pid, body, body_args = prepare(node, start, args, kwargs, parent=me, name=name, label=label)
+    event = trio.Event()
+    node.adopt(pid)
+    launch(nursery, pid, body, body_args)
+    if pid.ready:
+        await trio.lowlevel.checkpoint()
+        return pid
+    pid._ready_watcher = lambda _: event.set()
+    blocks = me is not None and trio.lowlevel.current_task() is me._task
+    if blocks:
+        assert me is not None
+        me._blocked_on = From(pid, me)  # so that an init that calls its starter is told of the deadlock
+    try:
+        with trio.move_on_after(timeout):
+            await event.wait()
+    finally:
+        if blocks:
+            assert me is not None
+            me._blocked_on = None
+        if not pid.ready and pid.alive:
+            abort_start(pid)
+    if pid.ready:
+        return pid
+    if pid.ignored:
+        return IGNORE
+    if not pid.alive:
+        reason = pid.exit_reason
+        raise StartFailed(reason) from (reason.exception if isinstance(reason, Crashed) else None)
+    raise StartTimeout(timeout)
+
+
+async def start(
+    server: type[T],
+    *args: Any,
+    name: Hashable | Via | None = None,
+    label: str | None = None,
+    timeout: float = math.inf,
+    **kwargs: Any,
+) -> Pid[T]:
+    """Start a behaviour on the current node and wait until it is ready; see `Node.start`."""
+    node = current_node()
+    return await node.start(server, *args, name=name, label=label, timeout=timeout, **kwargs)
+
+
+async def start_link(
+    server: type[T],
+    *args: Any,
+    name: Hashable | Via | None = None,
+    label: str | None = None,
+    timeout: float = math.inf,
+    **kwargs: Any,
+) -> Pid[T]:
+    """`start` and `link` in one step. Only inside a process. A failed start is raised and sends no exit signal."""
+    me = self_()
+    node = current_node()
+    pid = await start_in(node.nursery, node, server, args, kwargs, name=name, label=label, timeout=timeout)
+    if pid is not IGNORE:
+        link_pair(me, pid)
+    return pid
+
+
+async def start_monitor(
+    server: type[T],
+    *args: Any,
+    name: Hashable | Via | None = None,
+    label: str | None = None,
+    timeout: float = math.inf,
+    **kwargs: Any,
+) -> tuple[Pid[T], MonitorRef]:
+    """`start` and `monitor` in one step. Only inside a process."""
+    self_()
+    pid = await start(server, *args, name=name, label=label, timeout=timeout, **kwargs)
+    return pid, monitor(pid)

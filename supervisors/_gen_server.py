@@ -1,0 +1,263 @@
+"""The generic server: state on ``self``, one message at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypeAlias
+
+import trio
+
+from ._behaviour import (
+    IGNORE,
+    Behaviour,
+    Continue,
+    NoReply,
+    Reply,
+    Stop,
+    Then,
+    Timeout,
+    TimeoutAt,
+)
+from ._call import ANSWERED, From
+from ._errors import BadReturnValue
+from ._mailbox import CALL, CAST, INFO, STOP, SYSTEM, Item
+from ._process import AnyPid, Ignore, mark_ready, report_crash, self_
+from ._reasons import Exit, Reason, fatal_part, is_abnormal, reason_of
+from ._reports import limited_repr, logger
+from ._signals import ExitSignal
+from ._system import answer_system
+
+InitResult: TypeAlias = Continue | Timeout | TimeoutAt | Stop | Ignore | None
+CallResult: TypeAlias = Reply | NoReply | Stop
+Result: TypeAlias = Continue | Timeout | TimeoutAt | NoReply | Stop | None
+
+
+class GenServer(Behaviour):
+    """Subclass it and override the callbacks; all state lives on ``self``.
+
+    An instance is built inside its process, so ``__init__`` must be cheap and synchronous; what takes time belongs in
+    `init`. A restart builds a new instance: what must outlive a crash lives elsewhere.
+    """
+
+    async def init(self) -> InitResult:
+        """The server is ready when this returns. IGNORE or Stop(reason) end it; an exception makes the start fail."""
+        return None
+
+    async def handle_call(self, request: Any, from_: From) -> CallResult:
+        """Answer a `call`: Reply(value), NO_REPLY (then `reply` later), or Stop(reason, reply=...)."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_call; called with {request!r}")
+
+    async def handle_cast(self, message: Any) -> Result:
+        """Handle a `cast`."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_cast; sent {message!r}")
+
+    async def handle_info(self, message: Any) -> Result:
+        """Handle any other message: `send`, Down, ExitSignal. By default it is logged and dropped."""
+        logger.warning("%r: unexpected message %s", self_(), limited_repr(message, 3))
+        return None
+
+    async def handle_continue(self, content: Any) -> Result:
+        """Run what ``Continue(content)`` asked for, before anything that is queued."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_continue; given {content!r}")
+
+    async def handle_timeout(self) -> Result:
+        """Called after the silence that ``Timeout(seconds)`` asked for."""
+        raise NotImplementedError(f"{type(self).__name__} has no handle_timeout")
+
+    async def terminate(self, reason: Reason) -> None:
+        """Clean up: on a stop, after a handler crashed, on the supervisor's shutdown; not on a kill or exit signal.
+
+        An exception in it becomes the exit reason.
+        """
+
+    def format_status(self) -> Any:
+        """What status and crash reports show as the state; override it to hide secrets."""
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    @classmethod
+    async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The body of the process."""
+        server = cls(*args, **kwargs)
+        result = await server.init()
+        if result is IGNORE:
+            pid.ignored = True
+            return
+        if isinstance(result, Stop):
+            raise Exit(result.reason)
+        if result is not None and not isinstance(result, (Continue, Timeout, TimeoutAt)):
+            raise BadReturnValue(f"{cls.__name__}.init", result)
+        mark_ready(pid)
+        await _ServerLoop(pid, server).run(result)
+
+
+class _Stopping(Exception):
+    """A callback or a message asked the server to stop."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+
+
+def guarded_status(server: Any) -> object:
+    """`format_status`, or what it raised: a fault in it must not hurt the server."""
+    try:
+        return server.format_status()
+    except Exception as exc:
+        return f"<format_status raised {exc!r}>"
+
+
+class _ServerLoop:
+    __slots__ = ("client", "deadline", "last", "pid", "server", "suspended")
+
+    def __init__(self, pid: AnyPid, server: GenServer) -> None:
+        self.pid = pid
+        self.server = server
+        self.deadline = math.inf
+        self.last: object = None
+        self.client: AnyPid | None = None
+        self.suspended = False
+
+    async def run(self, then: Then) -> None:
+        try:
+            if then is not None:
+                await self.follow(then, "init")
+            await self.serve()
+        except trio.Cancelled:
+            raise
+        except _Stopping as stopping:
+            reason = stopping.reason
+        except BaseException as exc:
+            if fatal_part(exc) is not None or self.pid._scope.cancel_called:
+                raise
+            reason = reason_of(exc)
+        await self.end(reason)
+
+    async def end(self, reason: Reason) -> None:
+        try:
+            await self.server.terminate(reason)
+        except trio.Cancelled:
+            raise
+        except BaseException as exc:
+            if fatal_part(exc) is not None:
+                raise
+            reason = reason_of(exc)
+        if is_abnormal(reason):
+            report_crash(self.pid, reason, self.last, guarded_status(self.server), self.client)
+        end = Exit(reason)
+        end._reported = True  # type: ignore[attr-defined]
+        raise end
+
+    async def serve(self) -> None:
+        server = self.server
+        get = self.pid.mailbox.get
+        while True:
+            if self.deadline != math.inf or self.suspended:
+                item = await self.next_timed()
+                if item is None:
+                    self.last = "timeout"
+                    await self.follow(await server.handle_timeout(), "handle_timeout")
+                    continue
+            else:
+                item = await get()
+            kind, payload, from_ = item
+            if kind == CALL:
+                self.deadline = math.inf
+                self.last = payload
+                self.client = from_.caller
+                answer = await server.handle_call(payload, from_)
+                if isinstance(answer, Reply):
+                    from_.resolve_with(ANSWERED, answer.value)
+                    if answer.then is not None:
+                        await self.follow(answer.then, "handle_call")
+                else:
+                    await self.follow_call(answer, from_)
+                self.client = None
+            elif kind == CAST:
+                self.deadline = math.inf
+                self.last = payload
+                result = await server.handle_cast(payload)
+                if result is not None:
+                    await self.follow(result, "handle_cast")
+            elif kind == INFO:
+                self.deadline = math.inf
+                self.last = payload
+                if (
+                    isinstance(payload, ExitSignal)
+                    and payload.pid is not None
+                    and payload.pid is self.pid._parent
+                ):
+                    raise _Stopping(payload.reason)
+                result = await server.handle_info(payload)
+                if result is not None:
+                    await self.follow(result, "handle_info")
+            elif kind == STOP:
+                raise _Stopping(payload)
+            elif kind == SYSTEM:
+                answer_system(self, payload, from_)
+                server = self.server  # it may have been replaced
+
+    async def next_timed(self) -> Item | None:
+        """The next item; None when the timeout struck first. Suspended, system messages only and no timeout."""
+        mailbox = self.pid.mailbox
+        if self.suspended:
+            return await mailbox.get_system()
+        if self.deadline <= trio.current_time() and not mailbox.system:
+            # an explicit timeout of zero comes before what is queued
+            self.deadline = math.inf
+            await trio.lowlevel.checkpoint()
+            return None
+        with trio.CancelScope(deadline=self.deadline):
+            return await mailbox.get()
+        self.deadline = math.inf
+        return None
+
+    async def follow_call(self, answer: CallResult, from_: From) -> None:
+        if isinstance(answer, NoReply):
+            from_.deferred = True
+            await self.follow(answer.then, "handle_call")
+        elif isinstance(answer, Stop):
+            if answer.has_reply:
+                from_.resolve_with(ANSWERED, answer.reply)
+            raise _Stopping(answer.reason)
+        else:
+            raise BadReturnValue(f"{type(self.server).__name__}.handle_call", answer)
+
+    async def follow(self, result: object, where: str) -> None:
+        """Do what a callback asked for; continues run here, one after another, before anything queued."""
+        while result is not None:
+            if isinstance(result, NoReply):
+                result = result.then
+            elif isinstance(result, Continue):
+                self.last = result
+                where = "handle_continue"
+                result = await self.server.handle_continue(result.content)
+            elif isinstance(result, Timeout):
+                self.deadline = trio.current_time() + result.seconds
+                return
+            elif isinstance(result, TimeoutAt):
+                self.deadline = result.deadline
+                return
+            elif isinstance(result, Stop):
+                raise _Stopping(result.reason)
+            else:
+                raise BadReturnValue(f"{type(self.server).__name__}.{where}", result)
+
+    # -- what `_system` asks of a loop
+
+    def state(self) -> object:
+        return self.server
+
+    def replace(self, new: object) -> object:
+        if not isinstance(new, GenServer):
+            raise TypeError(f"the state of a GenServer is the server object, not {type(new).__name__}")
+        self.server = new
+        return new
+
+    def status(self) -> dict[str, object]:
+        return {
+            "pid": self.pid,
+            "module": type(self.server).__name__,
+            "suspended": self.suspended,
+            "queued": len(self.pid.mailbox),
+            "parent": self.pid.parent,
+            "state": guarded_status(self.server),
+        }

@@ -1,0 +1,140 @@
+"""Crash and supervisor reports: frozen values, logged once and handed to the node's report hooks."""
+
+from __future__ import annotations
+
+import logging
+import reprlib
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import attrs
+
+from ._reasons import Crashed, Reason
+
+if TYPE_CHECKING:
+    from ._node import Node
+    from ._process import Pid
+
+logger = logging.getLogger("supervisors")
+
+SupervisorContext: TypeAlias = Literal[
+    "child_terminated", "start_error", "shutdown", "shutdown_error", "unkillable", "progress"
+]
+
+
+def limited_repr(value: object, depth: int | None = None) -> str:
+    """``repr`` on one line, cut to ``depth`` levels when given; a repr that raises is named, not raised."""
+    try:
+        if depth is None:
+            text = repr(value)
+        else:
+            cut = reprlib.Repr()
+            cut.maxlevel = depth
+            cut.maxother = cut.maxstring = 60
+            cut.maxtuple = cut.maxlist = cut.maxdict = cut.maxset = max(1, depth)
+            text = cut.repr(value)
+    except Exception as exc:
+        text = f"<repr of {type(value).__name__} raised {type(exc).__name__}>"
+    return text.replace("\n", "\\n")
+
+
+@attrs.frozen(eq=False)
+class CrashReport:
+    """One process ended abnormally.
+
+    ``state`` is what `format_status` gives (plain processes: None); ``client`` is the process whose call was being
+    handled, ``ancestors`` its parents, nearest first, ``neighbours`` the processes linked to it.
+    """
+
+    pid: Pid[Any]
+    reason: Reason
+    last_message: object = None
+    state: object = None
+    client: Pid[Any] | None = None
+    ancestors: tuple[Pid[Any], ...] = ()
+    neighbours: tuple[Pid[Any], ...] = ()
+    started_as: str = ""
+
+    def one_line(self, depth: int | None = 3) -> str:
+        """The report on one line, values cut to ``depth`` levels (None: whole)."""
+        return (
+            f"{self.pid!r} crashed: {limited_repr(self.reason, depth)}; "
+            f"last message {limited_repr(self.last_message, depth)}; "
+            f"state {limited_repr(self.state, depth)}; client {self.client!r}"
+        )
+
+    def format(self, depth: int | None = None) -> str:
+        """The report on several lines, with the traceback."""
+        lines = [
+            f"crash of {self.pid!r}",
+            f"  started as: {self.started_as}",
+            f"  reason: {limited_repr(self.reason, depth)}",
+            f"  last message: {limited_repr(self.last_message, depth)}",
+            f"  state: {limited_repr(self.state, depth)}",
+            f"  client: {self.client!r}",
+            f"  ancestors: {', '.join(map(repr, self.ancestors))}",
+            f"  neighbours: {', '.join(map(repr, self.neighbours))}",
+        ]
+        if isinstance(self.reason, Crashed):
+            lines += "".join(traceback.format_exception(self.reason.exception)).splitlines()
+        return "\n".join(lines)
+
+
+@attrs.frozen(eq=False)
+class SupervisorReport:
+    """What happened to a child, as seen by its supervisor. ``offender`` is the child spec, ``pid`` its process."""
+
+    supervisor: Pid[Any]
+    context: SupervisorContext
+    reason: Reason
+    offender: Any
+    pid: Pid[Any] | None = None
+
+    def one_line(self, depth: int | None = 3) -> str:
+        """The report on one line, values cut to ``depth`` levels (None: whole)."""
+        child = getattr(self.offender, "id", None)
+        return (
+            f"{self.supervisor!r} {self.context}: child {limited_repr(child, depth)} {self.pid!r}: "
+            f"{limited_repr(self.reason, depth)}"
+        )
+
+    def format(self, depth: int | None = None) -> str:
+        """The report on several lines."""
+        return "\n".join(
+            [
+                f"supervisor {self.supervisor!r}",
+                f"  context: {self.context}",
+                f"  reason: {limited_repr(self.reason, depth)}",
+                f"  offender: {limited_repr(self.offender, depth)}",
+                f"  pid: {self.pid!r}",
+            ]
+        )
+
+
+Report: TypeAlias = CrashReport | SupervisorReport
+
+
+def emit(node: Node, report: Report, level: int = logging.ERROR) -> None:
+    """Log the report once and give it to the hooks; a hook that raises is logged and kept."""
+    if logger.isEnabledFor(level):
+        exc = None
+        if isinstance(report, CrashReport) and isinstance(report.reason, Crashed):
+            exc = report.reason.exception
+        logger.log(level, "%s", report.one_line(), extra={"report": report}, exc_info=exc)
+    for hook in tuple(node.report_hooks):
+        try:
+            hook(report)
+        except Exception:
+            logger.exception("report hook %r raised", hook)
+
+
+def on_report(node: Node, callback: Callable[[Report], None]) -> Callable[[], None]:
+    """Call ``callback(report)`` for each report of the node, synchronously; returns what takes it off again."""
+    node.report_hooks.append(callback)
+
+    def remove() -> None:
+        if callback in node.report_hooks:
+            node.report_hooks.remove(callback)
+
+    return remove

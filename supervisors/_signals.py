@@ -1,0 +1,240 @@
+"""Monitors, links, exit signals."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import attrs
+import trio
+
+from ._errors import CallingSelf, CallTimeout, NoProc, NotOwner
+from ._mailbox import INFO, STOP
+from ._process import (
+    AnyPid,
+    Pid,
+    Target,
+    cancel_with,
+    current_process,
+    deliver_exit,
+    kill,
+    request_shutdown,
+    self_,
+    spawn,
+    watch_exit,
+)
+from ._reasons import NO_PROC, NORMAL, Exit, Killed, Reason
+
+
+class MonitorRef:
+    """One monitor. Compared by identity; ``target`` is the pid or the name that was asked for."""
+
+    __slots__ = ("_delivered", "_owner", "_watched", "target")
+
+    def __init__(self, owner: AnyPid, target: Target, watched: AnyPid | None) -> None:
+        self.target = target
+        self._owner = owner
+        self._watched = watched
+        self._delivered = False
+
+    def __repr__(self) -> str:
+        return f"<monitor of {self.target!r} by {self._owner!r}>"
+
+    def deliver(self, reason: Reason) -> None:
+        """Send the one Down of this monitor."""
+        if self._delivered:
+            return
+        self._delivered = True
+        self._watched = None
+        if self._owner._monitoring is not None:
+            self._owner._monitoring.pop(self, None)
+        self._owner.mailbox.put((INFO, Down(self, self.target, reason), None))
+
+    def forget(self) -> None:
+        """No Down any more."""
+        watched, self._watched = self._watched, None
+        self._delivered = True
+        if watched is not None and watched._monitored_by is not None:
+            watched._monitored_by.pop(self, None)
+
+
+@attrs.frozen
+class Down:
+    """A monitored process ended. ``pid`` is what was monitored: the pid, or the name when it was by name."""
+
+    ref: MonitorRef
+    pid: Target
+    reason: Reason
+
+
+@attrs.frozen
+class ExitSignal:
+    """A linked process ended, or someone asked this one to; only to those that trap exits.
+
+    ``pid`` is None when the signal came from a task outside any process.
+    """
+
+    pid: Pid[Any] | None
+    reason: Reason
+
+
+def monitor(target: Target) -> MonitorRef:
+    """Have exactly one `Down` sent to this process when ``target`` ends; at once when it is dead or unknown.
+
+    Synchronous; LookupError outside a process.
+    """
+    owner = self_()
+    pid = target.resolve()
+    ref = MonitorRef(owner, target, pid)
+    if pid is None or pid.mailbox.closed:
+        ref.deliver(NO_PROC)
+        return ref
+    if pid._monitored_by is None:
+        pid._monitored_by = {}
+    pid._monitored_by[ref] = None
+    if owner._monitoring is None:
+        owner._monitoring = {}
+    owner._monitoring[ref] = None
+    return ref
+
+
+def demonitor(ref: MonitorRef, flush: bool = False) -> None:
+    """Take a monitor off. ``flush`` also removes a `Down` that waits in the mailbox. A used up ref is a no-op.
+
+    Synchronous. NotOwner when another process made the ref.
+    """
+    owner = self_()
+    if ref._owner is not owner:
+        raise NotOwner(ref)
+    ref.forget()
+    if owner._monitoring is not None:
+        owner._monitoring.pop(ref, None)
+    if flush:
+        queue = owner.mailbox.queue
+        for item in queue:
+            if item[0] == INFO and isinstance(item[1], Down) and item[1].ref is ref:
+                queue.remove(item)
+                break
+
+
+def link(pid: Pid[Any]) -> None:
+    """Tie this process and ``pid`` together: when one ends abnormally, so does the other. Symmetric, idempotent.
+
+    Linking to a dead process gives the exit signal noproc at once. Synchronous; LookupError outside a process.
+    """
+    link_pair(self_(), pid)
+
+
+def link_pair(me: AnyPid, pid: AnyPid) -> None:
+    """Link two processes."""
+    if me is pid:
+        return
+    if pid.mailbox.closed:
+        deliver_exit(me, pid, NO_PROC)
+        return
+    for one, other in ((me, pid), (pid, me)):
+        if one._links is None:
+            one._links = {}
+        one._links[other] = None
+
+
+def unlink(pid: Pid[Any]) -> None:
+    """Undo `link`. An exit signal of ``pid`` still waiting in the mailbox is removed. Synchronous."""
+    me = self_()
+    for one, other in ((me, pid), (pid, me)):
+        if one._links is not None:
+            one._links.pop(other, None)
+    queue = me.mailbox.queue
+    for item in [i for i in queue if i[0] == INFO and isinstance(i[1], ExitSignal) and i[1].pid is pid]:
+        queue.remove(item)
+
+
+def trap_exits(flag: bool = True) -> bool:
+    """Have exit signals delivered as `ExitSignal` messages; returns the setting before. Synchronous."""
+    me = self_()
+    before, me._trap_exits = me._trap_exits, flag
+    return before
+
+
+def exit_(pid: Pid[Any], reason: Reason) -> None:
+    """Send an exit signal. Synchronous; the process ends at its next checkpoint.
+
+    ``Normal`` to another process is ignored (a message when it traps exits); ``Killed`` cannot be trapped. A process
+    that signals itself ends here and now, by an `Exit` exception.
+    """
+    me = current_process()
+    if isinstance(reason, Killed):
+        kill(pid)
+    elif me is pid and not pid._trap_exits and trio.lowlevel.current_task() is pid._task:
+        raise Exit(reason)
+    elif me is pid and not pid._trap_exits:
+        cancel_with(pid, reason)
+    else:
+        deliver_exit(pid, me, reason)
+
+
+async def wait_down(target: Target, timeout: float = math.inf) -> Reason:
+    """Wait, in any task, until the process has ended; returns its exit reason (noproc for an unknown name).
+
+    Always a checkpoint. Cancelling the wait changes nothing for the process. CallTimeout after ``timeout`` seconds.
+    """
+    pid = target.resolve()
+    if pid is None:
+        await trio.lowlevel.checkpoint()
+        return NO_PROC
+    if pid.mailbox.closed:
+        await trio.lowlevel.checkpoint()
+        return pid.exit_reason
+    event = trio.Event()
+
+    def ended(_: AnyPid) -> None:
+        event.set()
+
+    watch_exit(pid, ended)
+    try:
+        with trio.move_on_after(timeout):
+            await event.wait()
+    finally:
+        if pid._exit_watchers is not None:
+            pid._exit_watchers.remove(ended)
+    if not pid.mailbox.closed:
+        raise CallTimeout(target, timeout)
+    return pid.exit_reason
+
+
+async def stop(target: Target, reason: Reason = NORMAL, timeout: float = math.inf) -> None:
+    """Have a server run its ``terminate`` and end with ``reason``, or cancel a plain process; wait for the end.
+
+    A checkpoint. NoProc when there is none, CallingSelf, CallTimeout (it may still end later), and ServerExited when
+    it ended for another reason than asked.
+    """
+    pid = target.resolve()
+    if pid is None or pid.mailbox.closed:
+        raise NoProc(target)
+    me = current_process()
+    if me is pid and trio.lowlevel.current_task() is pid._task:
+        raise CallingSelf(pid)
+    if pid._stops_by_message and pid.ready:
+        pid.mailbox.put_system((STOP, reason, None))
+    else:
+        request_shutdown(pid, reason, math.inf)
+    ended_with = await wait_down(pid, timeout)
+    if ended_with != reason:
+        from ._errors import ServerExited
+
+        raise ServerExited(target, ended_with)
+
+
+def spawn_link(function: Any, *args: object, label: str | None = None) -> Pid[Any]:
+    """`spawn` and `link` in one step. Only inside a process."""
+    me = self_()
+    pid = spawn(function, *args, label=label)
+    link_pair(me, pid)
+    return pid
+
+
+def spawn_monitor(function: Any, *args: object, label: str | None = None) -> tuple[Pid[Any], MonitorRef]:
+    """`spawn` and `monitor` in one step. Only inside a process."""
+    self_()
+    pid = spawn(function, *args, label=label)
+    return pid, monitor(pid)

@@ -1,0 +1,270 @@
+"""What static and dynamic supervisors share: the nursery, the way out of it, the launch of a child, reports."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable
+from contextvars import Context
+from typing import Any
+
+import attrs
+import trio
+
+from ._behaviour import prepare
+from ._call import ANSWERED, FAILED, From
+from ._child_control import ChildQuery
+from ._child_spec import BRUTAL_KILL, RESTARTING, ChildCounts, ChildInfo, ChildSpec, ChildState
+from ._errors import NotFound, ServerExited
+from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
+from ._node import KILL_GRACE_SECONDS, stack_of
+from ._process import AnyPid, cleanup_scope, kill, launch, watch_exit
+from ._reasons import NORMAL, Crashed, Exit, Killed, Reason, Shutdown, is_abnormal
+from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
+from ._signals import ExitSignal
+
+LEVELS: dict[SupervisorContext, int] = {
+    "child_terminated": logging.WARNING,
+    "start_error": logging.ERROR,
+    "shutdown": logging.ERROR,
+    "shutdown_error": logging.WARNING,
+    "unkillable": logging.ERROR,
+    "progress": logging.DEBUG,
+}
+
+
+@attrs.frozen
+class FailedToStartChild:
+    """The exit reason of a supervisor one of whose first children did not start."""
+
+    id: object
+    reason: Reason
+
+
+class StopSupervising(Exception):
+    """The supervisor has to end with ``reason``."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+
+
+@attrs.define(eq=False)
+class Child:
+    """One line in a supervisor's table."""
+
+    spec: ChildSpec
+    process: AnyPid | None = None
+    """Its process: running, starting or stopping."""
+    restarting: bool = False
+    stopping: bool = False
+    last_pid: AnyPid | None = None
+    starter: From | None = None
+    waiting: list[From] = attrs.field(factory=list)
+
+    def shown(self) -> AnyPid | ChildState | None:
+        """What `which_children` shows in the place of the pid."""
+        if self.restarting:
+            return RESTARTING
+        process = self.process
+        return process if process is not None and process.ready and process.alive else None
+
+    @property
+    def active(self) -> bool:
+        """True when it runs or is being restarted."""
+        return self.restarting or (self.process is not None and self.process.alive)
+
+    def info(self) -> ChildInfo:
+        """The line as others see it."""
+        return ChildInfo(self.spec.id, self.shown(), self.spec.type, self.spec.restart)
+
+
+class SupervisionLoop:
+    """The shell around a supervisor's decisions. ``stop_children`` and ``serve`` are the subclass's."""
+
+    def __init__(self, pid: AnyPid) -> None:
+        self.pid = pid
+        self.nursery: trio.Nursery | None = None
+        self.suspended = False
+        self.stopping = False
+        pid._trap_exits = True
+
+    # -- for the subclass
+
+    async def serve(self) -> None:
+        raise NotImplementedError
+
+    async def stop_children(self) -> None:
+        raise NotImplementedError
+
+    def table(self) -> Iterable[Child]:
+        """All children, oldest first."""
+        raise NotImplementedError
+
+    def find(self, child: Any) -> Child:
+        """The child of that id or pid; NotFound."""
+        raise NotImplementedError
+
+    # -- life
+
+    async def run(self) -> None:
+        """Serve until told to stop; no way out leaves a child behind.
+
+        Children are shielded, each by its own scope, so a nursery that is cancelled, by a bug here, by a fatal
+        exception of a child or from outside, would wait for them for ever: hence ``try`` first, and ``finally``.
+        """
+        reason: Reason = NORMAL
+        async with trio.open_nursery() as nursery:
+            try:
+                self.nursery = nursery
+                await self.serve()
+            except StopSupervising as stop:
+                reason = stop.reason
+            finally:
+                self.stopping = True
+                try:
+                    with cleanup_scope():
+                        await self.stop_children()
+                finally:
+                    # not reached in good order: past our own kill deadline, killed, or a bug in the stop itself
+                    for child in self.table():
+                        if child.process is not None:
+                            kill(child.process)
+        if is_abnormal(reason):
+            end = Exit(reason)
+            end._reported = True  # type: ignore[attr-defined]
+            raise end
+        raise Exit(reason)
+
+    async def next_item(self, deadline: float = math.inf) -> Item | None:
+        """The next item of the mailbox, or None at the deadline. A checkpoint when it has to wait."""
+        mailbox = self.pid.mailbox
+        if deadline == math.inf:
+            return await mailbox.get()
+        with trio.CancelScope(deadline=deadline):
+            return await mailbox.get()
+        return None
+
+    def stop_reason(self, item: Item) -> StopSupervising | None:
+        """What to raise when the item tells the supervisor to stop: a stop message, or the end of its parent."""
+        kind, payload, _ = item
+        if kind == STOP:
+            return StopSupervising(payload)
+        if kind == INFO and isinstance(payload, ExitSignal) and payload.pid is self.pid._parent:
+            return StopSupervising(payload.reason)
+        return None
+
+    # -- children
+
+    def launch_child(self, spec: ChildSpec, context: Context | None = None) -> AnyPid:
+        """Start the process of a child; its readiness and its end come as messages. AlreadyStarted, synchronous."""
+        function, args, kwargs = spec.start
+        label = spec.label
+        if label is None:
+            label = str(spec.id)
+        pid, body, body_args = prepare(
+            self.pid.node,
+            function,
+            args,
+            dict(kwargs),
+            parent=self.pid,
+            name=spec.name,
+            label=label,
+        )
+        if not pid.ready:
+            pid._ready_watcher = self._child_ready
+        watch_exit(pid, self._child_exit)
+        if context is None:
+            launch(self.nursery, pid, body, body_args)
+        else:
+            # the requester's context, not ours: trace context and the like belong to whoever asked
+            context.run(launch, self.nursery, pid, body, body_args)
+        return pid
+
+    def _child_ready(self, pid: AnyPid) -> None:
+        if pid.alive:
+            self.pid.mailbox.put_system((CHILD_READY, pid, None))
+
+    def _child_exit(self, pid: AnyPid) -> None:
+        self.pid.mailbox.put_system((CHILD_EXIT, pid, None))
+
+    def report(
+        self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None
+    ) -> None:
+        """Log what happened to a child, once."""
+        emit(self.pid.node, SupervisorReport(self.pid, context, reason, child, pid), LEVELS[context])
+
+    def report_stopped(self, spec: ChildSpec, pid: AnyPid) -> None:
+        """Log a child that was being stopped and ended for another reason than that."""
+        reason = pid.exit_reason
+        expected = (
+            isinstance(reason, Killed) if spec.shutdown is BRUTAL_KILL else isinstance(reason, Shutdown)
+        )
+        if not expected and not (reason == NORMAL and spec.restart != "permanent"):
+            self.report("shutdown_error", reason, spec, pid)
+
+    def report_unkillable(self, spec: ChildSpec, pid: AnyPid) -> None:
+        """Log a child that outlives its kill, with its stack."""
+        self.report("unkillable", f"still runs {KILL_GRACE_SECONDS:g} s after it was killed", spec, pid)
+        logger.error("unkillable child %r still runs:\n%s", pid, stack_of(pid))
+
+    # -- questions
+
+    def answer(self, query: ChildQuery, from_: From) -> None:
+        """Answer a query at once."""
+        try:
+            value: object
+            if query.kind == "which_children":
+                value = [child.info() for child in self.table()][::-1]
+            elif query.kind == "which_child":
+                value = self.find(query.child).info()
+            elif query.kind == "get_childspec":
+                value = self.find(query.child).spec
+            else:
+                value = self.counts()
+        except NotFound as exc:
+            from_.resolve_with(FAILED, exc)
+        else:
+            from_.resolve_with(ANSWERED, value)
+
+    def counts(self) -> ChildCounts:
+        """Count the children."""
+        specs = active = supervisors = 0
+        for child in self.table():
+            specs += 1
+            shown = child.shown()
+            active += shown is not None and shown is not RESTARTING
+            supervisors += child.spec.type == "supervisor"
+        return ChildCounts(specs, active, supervisors, specs - supervisors)
+
+    def refuse(self, from_: From) -> None:
+        """Fail a command that came while stopping."""
+        from_.resolve_with(FAILED, ServerExited(self.pid, Shutdown("stopping")))
+
+    def unexpected(self, message: object, from_: From | None) -> None:
+        """Log a message a supervisor has no use for, and drop it; a call fails its caller."""
+        logger.warning("supervisor %r: unexpected message %s", self.pid, limited_repr(message, 3))
+        if from_ is not None:
+            from_.resolve_with(FAILED, TypeError(f"a supervisor has no answer to {limited_repr(message, 3)}"))
+
+    # -- what `_system` asks of a loop
+
+    def state(self) -> object:
+        return tuple(child.info() for child in self.table())
+
+    def replace(self, new: Any) -> object:
+        raise TypeError("the state of a supervisor cannot be replaced")
+
+    def status(self) -> dict[str, object]:
+        return {
+            "pid": self.pid,
+            "module": type(self).__name__,
+            "suspended": False,
+            "queued": len(self.pid.mailbox),
+            "parent": self.pid.parent,
+            "state": self.state(),
+        }
+
+
+def cause(reason: Reason) -> BaseException | None:
+    """The exception behind a reason, for ``raise ... from``."""
+    return reason.exception if isinstance(reason, Crashed) else None
