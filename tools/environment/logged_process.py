@@ -36,7 +36,7 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{rest:02d}"
 
 
-def read_tail(log: Path, size: int = 16_384) -> str:
+def read_tail(log: Path, size: int = 65_536) -> str:
     """The last ``size`` bytes of the log as text; empty when there is none."""
     try:
         with log.open("rb") as stream:
@@ -123,7 +123,7 @@ def run_logged(
         end_group(process)
         raise
     if status != 0:
-        tail = read_tail(log, min(16_384, log.stat().st_size - begin))
+        tail = read_tail(log, min(65_536, log.stat().st_size - begin))
         raise describe_failure(activity, status, time.monotonic() - started, tail, log)
 
 
