@@ -128,7 +128,10 @@ def _check_tokens(chunk: Chunk, n_vocab: int) -> int:
     if count == 1 and type(tokens[0]) is int:
         lowest = highest = tokens[0]
     else:
-        array = np.asarray(tokens)
+        try:
+            array = np.asarray(tokens)
+        except (ValueError, OverflowError):  # ragged
+            array = np.asarray(None)
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise InvalidBatch(f"the tokens of sequence {chunk.sequence_id} are not all token ids")
         lowest, highest = int(array.min()), int(array.max())

@@ -216,9 +216,7 @@ class Context:
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= high:
                 raise InvalidParameter(name, value, f"an integer from 0 to {high}")
         validate_for_vocabulary(sampling, self._model.n_vocab)
-        tokens = np.asarray(history if len(history) else [0])
-        if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or tokens.min() < 0 or tokens.max() >= self._model.n_vocab:
-            raise InvalidParameter("history", history, f"token ids below {self._model.n_vocab}")
+        _check_history(history, self._model.n_vocab)
         sampler = SequenceSampler(
             self._samplers, sampling, choice=choice, history=history, generated=generated, state=sampler_state
         )
@@ -370,6 +368,17 @@ class Context:
         taken = sum(sequence.generation is not None for sequence in self._sequences.values())
         state = "freed" if self._pointer is None else f"{taken} of {len(self._sequences)} sequences open"
         return f"<Context {self._model.facts.name!r} {state}>"
+
+
+def _check_history(history: Sequence[int], n_vocab: int) -> None:
+    if len(history) == 0:
+        return
+    try:
+        tokens = np.asarray(history)
+    except (ValueError, OverflowError):  # ragged
+        tokens = np.asarray(None)
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu" or tokens.min() < 0 or tokens.max() >= n_vocab:
+        raise InvalidParameter("history", history, f"token ids below {n_vocab}")
 
 
 def _sampled(sequence_id: int, generation: int, sampler: SequenceSampler, draw: Draw) -> Sampled:

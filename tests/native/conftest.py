@@ -1,0 +1,40 @@
+"""Real llama.cpp on the tiny random model, one thread (the machine may have few cores, and is shared)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paddock.native.context import Context, ContextParameters
+from paddock.native.model import NativeModel
+
+
+@pytest.fixture(scope="session")
+def model(tiny_model_path: Path) -> Iterator[NativeModel]:
+    loaded = NativeModel.load(tiny_model_path)
+    yield loaded
+    loaded.free()
+
+
+@pytest.fixture
+def make_context(model: NativeModel) -> Iterator[Callable[..., Context]]:
+    """``make_context(**parameters)``: 512 cells for each of 8 sequences unless told otherwise."""
+    made: list[Context] = []
+
+    def make(of: NativeModel = model, **parameters: Any) -> Context:
+        defaults: dict[str, Any] = {"n_ctx": 512, "n_seq_max": 8, "n_threads": 1, "n_threads_batch": 1}
+        context = Context.create(of, ContextParameters(**(defaults | parameters)))
+        made.append(context)
+        return context
+
+    yield make
+    for context in made:
+        context.free()
+
+
+@pytest.fixture
+def context(make_context: Callable[..., Context]) -> Context:
+    return make_context()

@@ -1,0 +1,129 @@
+"""What is refused before llama.cpp sees it, and how rows are ordered and gaps filled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paddock.errors import InvalidBatch
+from paddock.native.batch import Chunk, SampleMode
+from paddock.native.batch_plan import BatchLimits, HeldSequence, Padding, plan_batch
+
+LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, longest_gap=1)
+HELD = {
+    0: HeldSequence(10, 0),
+    1: HeldSequence(11, 5),
+    2: HeldSequence(12, 64),
+    3: HeldSequence(None, 0),
+    4: HeldSequence(14, 60),
+    5: HeldSequence(15, 1),
+    6: HeldSequence(16, 1),
+    7: HeldSequence(17, 1),
+}
+
+
+def chunk(sequence_id: Any, generation: Any, position: Any, tokens: Any = (1,), sample: Any = 1) -> Chunk:
+    return Chunk(sequence_id, generation, position, tokens, sample)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "problem"),
+    [
+        ([], "empty"),
+        ([chunk(0, 10, 0, [1] * 17)], "n_batch=16"),
+        ([chunk(0, 10, 0, [1] * 9), chunk(1, 11, 5, [1] * 8)], "n_batch=16"),
+        ([chunk(8, 10, 0)], "sequence 8 is not one of 0..7"),
+        ([chunk(-1, 10, 0)], "sequence -1 is not one of"),
+        ([chunk("0", 10, 0)], "sequence '0' is not one of"),
+        ([chunk(3, 0, 0)], "not open"),
+        ([chunk(3, None, 0)], "not open"),
+        ([chunk(0, 9, 0)], "stale"),
+        ([chunk(0, None, 0)], "stale"),
+        ([chunk(0, 10, 1)], "holds 0 tokens"),
+        ([chunk(1, 11, 4)], "holds 5 tokens"),
+        ([chunk(1, 11, 31)], "holds 5 tokens"),
+        ([chunk(1, 11, "5")], "holds 5 tokens"),
+        ([chunk(0, 10, 0, [])], "no tokens"),
+        ([chunk(0, 10, 0, [-1])], "token -1"),
+        ([chunk(0, 10, 0, [100])], "token 100"),
+        ([chunk(0, 10, 0, [1, 2, 100])], "token 100"),
+        ([chunk(0, 10, 0, [1, -5, 2])], "token -5"),
+        ([chunk(0, 10, 0, [2**40])], "token 1099511627776"),
+        ([chunk(0, 10, 0, [1, 10**30])], "not all token ids"),
+        ([chunk(0, 10, 0, [1.0])], "not all token ids"),
+        ([chunk(0, 10, 0, [1, None])], "not all token ids"),
+        ([chunk(0, 10, 0, [True])], "not all token ids"),
+        ([chunk(0, 10, 0, "ab")], "not all token ids"),
+        ([chunk(0, 10, 0, [[1, 2]])], "not all token ids"),
+        ([chunk(0, 10, 0, 5)], "no sequence"),
+        ([chunk(0, 10, 0), chunk(1, 11, 5), chunk(0, 10, 0)], "stands twice"),
+        ([chunk(2, 12, 64)], "64 cells"),
+        ([chunk(4, 14, 60, [1] * 5)], "64 cells"),
+        ([chunk(0, 10, 0, [1], 3)], "no SampleMode"),
+        ([chunk(0, 10, 0, [1], None)], "no SampleMode"),
+    ],
+)
+def test_a_wrong_batch_is_refused(chunks: list[Chunk], problem: str) -> None:
+    with pytest.raises(InvalidBatch, match=problem):
+        plan_batch(chunks, HELD, LIMITS)
+
+
+def test_a_ragged_token_list_is_refused() -> None:
+    with pytest.raises(InvalidBatch, match="not all token ids"):
+        plan_batch([chunk(0, 10, 0, [1, [2, 3]])], HELD, LIMITS)
+
+
+def test_numpy_tokens_are_accepted() -> None:
+    assert plan_batch([chunk(0, 10, 0, np.array([1, 2], np.int32))], HELD, LIMITS).n_rows == 2
+
+
+def test_chunks_are_ordered_by_sequence_id() -> None:
+    plan = plan_batch([chunk(5, 15, 1), chunk(0, 10, 0), chunk(1, 11, 5)], HELD, LIMITS)
+    assert [c.sequence_id for c in plan.chunks] == [0, 1, 5]
+    assert plan.paddings == ()  # a gap of three is longer than longest_gap
+
+
+def test_a_gap_between_single_rows_is_filled_in_a_free_or_an_idle_sequence() -> None:
+    plan = plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, LIMITS)
+    assert plan.paddings == (Padding(5, 1),)
+    assert plan.n_rows == 3
+
+
+def test_gaps_are_not_filled_beside_prompt_rows_or_in_a_full_sequence_or_without_room() -> None:
+    assert plan_batch([chunk(4, 14, 60, [1, 2]), chunk(6, 16, 1)], HELD, LIMITS).paddings == ()
+    assert plan_batch([chunk(1, 11, 5), chunk(0, 10, 0)], HELD, LIMITS).paddings == ()
+    full = HELD | {5: HeldSequence(15, 64)}
+    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], full, LIMITS).paddings == ()
+    tight = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=2, longest_gap=1)
+    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, tight).paddings == ()
+    never = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, longest_gap=0)
+    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, never).paddings == ()
+
+
+@given(
+    st.sets(st.integers(0, 31), min_size=1, max_size=32),
+    st.integers(0, 4),
+    st.integers(1, 40),
+    st.randoms(use_true_random=False),
+)
+def test_padding_never_exceeds_the_batch_and_only_stands_between_chunks(
+    ids: set[int], longest_gap: int, n_batch: int, random: Any
+) -> None:
+    limits = BatchLimits(n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=n_batch, longest_gap=longest_gap)
+    held = {name: HeldSequence(0, name % 5) for name in range(32)}
+    chunks = [chunk(name, 0, name % 5, [1], random.choice(list(SampleMode))) for name in ids]
+    random.shuffle(chunks)
+    if len(chunks) > n_batch:
+        with pytest.raises(InvalidBatch):
+            plan_batch(chunks, held, limits)
+        return
+    plan = plan_batch(chunks, held, limits)
+    assert plan.n_rows == len(plan.chunks) + len(plan.paddings) <= n_batch
+    padded = {padding.sequence_id for padding in plan.paddings}
+    assert not padded & ids
+    assert all(min(ids) < name < max(ids) for name in padded)
+    assert {c.sequence_id for c in plan.chunks} == ids
