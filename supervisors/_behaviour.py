@@ -57,6 +57,14 @@ Then: TypeAlias = Continue | Timeout | TimeoutAt | None
 
 
 @attrs.frozen
+class Started:
+    """From ``init``: ready, with extra information for whoever starts the server, who finds it as ``pid.start_info``."""
+
+    info: Any
+    then: Then = None
+
+
+@attrs.frozen
 class Reply:
     """Answer the call with ``value``, then go on with ``then``."""
 

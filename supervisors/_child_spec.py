@@ -70,9 +70,7 @@ class ChildSpec:
     restart: Restart = "permanent"
     type: ChildType = attrs.field(default=attrs.Factory(lambda self: _type_of(self.start), takes_self=True))
     shutdown: float | ShutdownMode = attrs.field(
-        default=attrs.Factory(
-            lambda self: math.inf if self.type == "supervisor" else WORKER_SHUTDOWN, takes_self=True
-        )
+        default=attrs.Factory(lambda self: math.inf if self.type == "supervisor" else WORKER_SHUTDOWN, takes_self=True)
     )
     significant: bool = False
     name: Hashable = None
@@ -114,9 +112,7 @@ class ChildSpec:
         known = {field.name for field in attrs.fields(cls)}
         for key in fields:
             if key not in known:
-                raise BadChildSpec(
-                    str(key), f"is no field of a child spec; those are {', '.join(sorted(known))}"
-                )
+                raise BadChildSpec(str(key), f"is no field of a child spec; those are {', '.join(sorted(known))}")
         for required in ("id", "start"):
             if required not in fields:
                 raise BadChildSpec(required, "is missing")

@@ -13,6 +13,7 @@ from ._behaviour import (
     Continue,
     NoReply,
     Reply,
+    Started,
     Stop,
     Then,
     Timeout,
@@ -27,7 +28,7 @@ from ._reports import limited_repr, logger
 from ._signals import ExitSignal
 from ._system import answer_system
 
-InitResult: TypeAlias = Continue | Timeout | TimeoutAt | Stop | Ignore | None
+InitResult: TypeAlias = Continue | Timeout | TimeoutAt | Started | Stop | Ignore | None
 CallResult: TypeAlias = Reply | NoReply | Stop
 Result: TypeAlias = Continue | Timeout | TimeoutAt | NoReply | Stop | None
 
@@ -84,6 +85,9 @@ class GenServer(Behaviour):
             return
         if isinstance(result, Stop):
             raise Exit(result.reason)
+        if isinstance(result, Started):
+            pid.start_info = result.info
+            result = result.then
         if result is not None and not isinstance(result, (Continue, Timeout, TimeoutAt)):
             raise BadReturnValue(f"{cls.__name__}.init", result)
         mark_ready(pid)
@@ -124,12 +128,11 @@ class _ServerLoop:
         except trio.Cancelled:
             raise
         except _Stopping as stopping:
-            reason = stopping.reason
+            await self.end(stopping.reason)
         except BaseException as exc:
             if fatal_part(exc) is not None or self.pid._scope.cancel_called:
                 raise
-            reason = reason_of(exc)
-        await self.end(reason)
+            await self.end(reason_of(exc))
 
     async def end(self, reason: Reason) -> None:
         try:
@@ -180,11 +183,7 @@ class _ServerLoop:
             elif kind == INFO:
                 self.deadline = math.inf
                 self.last = payload
-                if (
-                    isinstance(payload, ExitSignal)
-                    and payload.pid is not None
-                    and payload.pid is self.pid._parent
-                ):
+                if isinstance(payload, ExitSignal) and payload.pid is not None and payload.pid is self.pid._parent:
                     raise _Stopping(payload.reason)
                 result = await server.handle_info(payload)
                 if result is not None:

@@ -43,7 +43,7 @@ class GenStatem(Behaviour):
     that name handles its events: ``async def idle(self, event_type, content)``. With
     ``callback_mode = "handle_event_function"`` a state is any value and `handle_event` handles all events.
 
-    A callback returns `keep_state`, `next_state`, `repeat_state` or `stop_machine`. With ``state_enter`` it is also
+    A callback returns `keep_state`, `next_state`, `repeat_state`, `stop_machine` or Stop(reason). With ``state_enter`` it is also
     called on entry, with ``EventType.ENTER`` and the old state; then it may reply and set timeouts, nothing else.
     ``self.data`` is the subclass's own.
     """
@@ -127,12 +127,11 @@ class _MachineLoop:
         except trio.Cancelled:
             raise
         except _Stopping as stopping:
-            reason = stopping.reason
+            await self.end(stopping.reason)
         except BaseException as exc:
             if fatal_part(exc) is not None or self.pid._scope.cancel_called:
                 raise
-            reason = reason_of(exc)
-        await self.end(reason)
+            await self.end(reason_of(exc))
 
     async def end(self, reason: Reason) -> None:
         try:
@@ -203,7 +202,7 @@ class _MachineLoop:
         result = await self.callback(event.type, event.content)
         if call is not None:
             call.deferred = True
-        if isinstance(result, StopMachine):
+        if isinstance(result, (StopMachine, Stop)):
             self.stop(result)
         if not isinstance(result, (KeepState, NextState, RepeatState)):
             raise BadReturnValue(self.where(), result)
@@ -221,7 +220,7 @@ class _MachineLoop:
             self.timers.cancel(STATE_TIMER)
         while entering and self.machine.state_enter:
             result = await self.callback(EventType.ENTER, old)
-            if isinstance(result, StopMachine):
+            if isinstance(result, (StopMachine, Stop)):
                 self.stop(result)
             if isinstance(result, NextState) and result.state == self.current:
                 result = KeepState(result.actions)
@@ -244,9 +243,7 @@ class _MachineLoop:
             return await machine.handle_event(event_type, content, self.current)
         function = getattr(machine, self.current, None) if isinstance(self.current, str) else None
         if function is None:
-            raise BadReturnValue(
-                f"{type(machine).__name__}, without a function for it, as a state", self.current
-            )
+            raise BadReturnValue(f"{type(machine).__name__}, without a function for it, as a state", self.current)
         return await function(event_type, content)
 
     def where(self) -> str:
@@ -280,8 +277,8 @@ class _MachineLoop:
                 raise BadAction(where, action)
         return step
 
-    def stop(self, result: StopMachine) -> None:
-        for reply in result.replies:
+    def stop(self, result: StopMachine | Stop) -> None:
+        for reply in () if isinstance(result, Stop) else result.replies:
             if isinstance(reply, ReplyTo):
                 reply.from_.resolve_with(ANSWERED, reply.value)
             elif isinstance(reply, ReplyError):

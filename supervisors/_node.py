@@ -76,9 +76,7 @@ class Node:
 
         Raises AlreadyStarted, StartFailed (with the exception of init as its cause), StartTimeout, NodeStopped.
         """
-        return await start_in(
-            self.nursery, self, server, args, kwargs, name=name, label=label, timeout=timeout
-        )
+        return await start_in(self.nursery, self, server, args, kwargs, name=name, label=label, timeout=timeout)
 
     def spawn(
         self,
@@ -90,9 +88,7 @@ class Node:
         """Start ``await function(*args)`` as a plain process. Synchronous; NodeStopped when the node is not open."""
         if self.nursery is None:
             raise NodeStopped(self.label)
-        pid, body, body_args = prepare(
-            self, function, args, {}, parent=current_process(), name=name, label=label
-        )
+        pid, body, body_args = prepare(self, function, args, {}, parent=current_process(), name=name, label=label)
         self.adopt(pid)
         launch(self.nursery, pid, body, body_args)
         return pid
@@ -128,9 +124,7 @@ def stack_of(pid: AnyPid) -> str:
     task = pid._task
     if task is None:
         return "  (no task)"
-    return "".join(
-        f"  {f.f_code.co_filename}:{line} in {f.f_code.co_name}\n" for f, line in task.iter_await_frames()
-    )
+    return "".join(f"  {f.f_code.co_filename}:{line} in {f.f_code.co_name}\n" for f, line in task.iter_await_frames())
 
 
 async def stop_child(pid: AnyPid, seconds: float) -> bool:

@@ -81,6 +81,7 @@ class Pid(Generic[S_co]):
         "mailbox",
         "node",
         "ready",
+        "start_info",
     )
 
     def __init__(
@@ -104,6 +105,8 @@ class Pid(Generic[S_co]):
         self.ignored = False
         """True when its init returned ``IGNORE``."""
         self.is_supervisor = is_supervisor
+        self.start_info: Any = None
+        """What init gave with ``Started(info)``."""
         self.mailbox = Mailbox(mailbox_limit)
         self._parent = parent
         self._stops_by_message = stops_by_message
@@ -164,6 +167,7 @@ class Ignore(Pid[Any]):
         self.ready = False
         self.ignored = True
         self.is_supervisor = False
+        self.start_info = None
         self.mailbox = Mailbox()
         self.mailbox.close()
         self._parent = None

@@ -8,12 +8,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
+from ._behaviour import Stop
 from ._call import From
 from ._reasons import NORMAL, Reason
 
-Kind: TypeAlias = Literal[
-    "call", "cast", "info", "internal", "timeout", "state_timeout", "generic_timeout", "enter"
-]
+Kind: TypeAlias = Literal["call", "cast", "info", "internal", "timeout", "state_timeout", "generic_timeout", "enter"]
 
 
 @attrs.frozen
@@ -242,7 +241,7 @@ class StopMachine:
     replies: tuple[ReplyAction, ...] = ()
 
 
-StateResult: TypeAlias = KeepState | NextState | RepeatState | StopMachine
+StateResult: TypeAlias = KeepState | NextState | RepeatState | StopMachine | Stop
 
 
 def keep_state(*actions: Action) -> KeepState:

@@ -187,18 +187,14 @@ class SupervisionLoop:
     def _child_exit(self, pid: AnyPid) -> None:
         self.pid.mailbox.put_system((CHILD_EXIT, pid, None))
 
-    def report(
-        self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None
-    ) -> None:
+    def report(self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None) -> None:
         """Log what happened to a child, once."""
         emit(self.pid.node, SupervisorReport(self.pid, context, reason, child, pid), LEVELS[context])
 
     def report_stopped(self, spec: ChildSpec, pid: AnyPid) -> None:
         """Log a child that was being stopped and ended for another reason than that."""
         reason = pid.exit_reason
-        expected = (
-            isinstance(reason, Killed) if spec.shutdown is BRUTAL_KILL else isinstance(reason, Shutdown)
-        )
+        expected = isinstance(reason, Killed) if spec.shutdown is BRUTAL_KILL else isinstance(reason, Shutdown)
         if not expected and not (reason == NORMAL and spec.restart != "permanent"):
             self.report("shutdown_error", reason, spec, pid)
 

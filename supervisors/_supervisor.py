@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -34,6 +34,7 @@ from ._supervision import Child, FailedToStartChild, StopSupervising, Supervisio
 from ._system import answer_system
 
 InitResult: TypeAlias = tuple[SupervisorFlags, Iterable[Any]] | Ignore
+"""What `Supervisor.init` gives."""
 
 
 class Supervisor(Behaviour):
@@ -50,14 +51,19 @@ class Supervisor(Behaviour):
         self._flags = SupervisorFlags() if flags is None else flags
         self._specs = specs
 
-    def init(self) -> InitResult:
-        """The flags and the child specs (`ChildSpec`, mappings, or bare behaviour classes), or IGNORE."""
+    def init(self) -> InitResult | Awaitable[InitResult]:
+        """The flags and the child specs (`ChildSpec`, mappings, or bare behaviour classes), or IGNORE.
+
+        An ``async def init`` will do as well.
+        """
         return self._flags, self._specs
 
     @classmethod
     async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The body of the process."""
         result: Any = cls(*args, **kwargs).init()
+        if isinstance(result, Awaitable):
+            result = await result
         if result is IGNORE:
             pid.ignored = True
             return
@@ -92,12 +98,15 @@ class _SupervisorLoop(SupervisionLoop):
         return children
 
     def find(self, child: Any) -> Child:
-        found = self.children.get(child) if isinstance(child, Hashable) else None
-        if found is None:
+        found = self.by_id(child)
+        if found is None and isinstance(child, Pid):
             found = self.by_process.get(child)
         if found is None:
             raise NotFound(child)
         return found
+
+    def by_id(self, child_id: Any) -> Child | None:
+        return self.children.get(child_id) if isinstance(child_id, Hashable) else None
 
     # -- the queue
 
@@ -120,6 +129,7 @@ class _SupervisorLoop(SupervisionLoop):
 
     async def handle(self, item: Item) -> None:
         kind, payload, from_ = item
+        retried: Child = payload  # when kind is RETRY
         if kind == CHILD_EXIT:
             await self.child_exited(payload)
         elif kind == CALL and isinstance(payload, ChildQuery):
@@ -130,8 +140,8 @@ class _SupervisorLoop(SupervisionLoop):
             except SupervisorsError as exc:
                 from_.resolve_with(FAILED, exc)
         elif kind == RETRY:
-            if payload.restarting and self.children.get(payload.spec.id) is payload:
-                await self.restart(payload)
+            if retried.restarting and self.children.get(retried.spec.id) is retried:
+                await self.restart(retried, None)
         elif kind == SYSTEM:
             answer_system(self, payload, from_)
         elif kind != CHILD_READY:
@@ -171,7 +181,7 @@ class _SupervisorLoop(SupervisionLoop):
             from_.resolve_with(FAILED, Deadlock([from_.caller, self.pid, from_.caller]))
             return
         child_id = command.spec.id if isinstance(command, StartChild) else command.child
-        child = self.children.get(child_id) if isinstance(child_id, Hashable) else None
+        child = self.by_id(child_id)
         if child is None or not child.restarting:
             self.put_off.append(item)
         elif isinstance(command, StartChild):
@@ -202,7 +212,7 @@ class _SupervisorLoop(SupervisionLoop):
                 raise AlreadyStarted(running) if isinstance(running, Pid) else AlreadyPresent(command.spec.id)
             from_.resolve_with(ANSWERED, await self.add(command.spec, command.context))
             return
-        child = self.children.get(command.child) if isinstance(command.child, Hashable) else None
+        child = self.by_id(command.child)
         if child is None:
             raise NotFound(command.child)
         if command.kind == "terminate":
@@ -307,7 +317,7 @@ class _SupervisorLoop(SupervisionLoop):
         if shuts_down(self.flags.auto_shutdown, spec.significant, others):
             raise StopSupervising(SHUTDOWN)
 
-    async def restart(self, child: Child, pid: AnyPid | None = None) -> None:
+    async def restart(self, child: Child, pid: AnyPid | None) -> None:
         """Count a restart, or end when it is one too many."""
         if not self.window.add(trio.current_time()):
             self.report("shutdown", "reached_max_restart_intensity", child.spec, pid)
