@@ -13,7 +13,7 @@ import trio
 
 import supervisors as sup
 from paddock.engine import protocol
-from paddock.engine.messages import PortUp, RunStep, StartWorker, StepDone, WorkerReady
+from paddock.engine.messages import PingWorker, PortUp, RunStep, StartWorker, StepDone, WorkerReady
 from paddock.engine.port import Port
 from paddock.engine.transport import Isolation, Transport
 from paddock.native.batch import Chunk, SampleMode
@@ -107,6 +107,15 @@ class Setting:
                 message = await self.inbox.receive()
                 if isinstance(message, kind):
                     return message
+
+    async def decoding(self) -> protocol.Pong:
+        """Waits until the worker is in a decode call; the Pong that says so."""
+        with trio.fail_after(30):
+            while True:
+                pong = await sup.call(self.port, PingWorker())
+                assert isinstance(pong, protocol.Pong)
+                if pong.decoding_seconds > 0.0:
+                    return pong
 
     def cast_step(
         self,

@@ -13,7 +13,6 @@ from port_harness import exists, load_of, open_port, opening, prompt
 
 import supervisors as sup
 from paddock.engine.messages import (
-    PingWorker,
     PortUp,
     StartWorker,
     TokenizeText,
@@ -33,7 +32,7 @@ async def test_a_port_whose_worker_is_killed_stops_with_the_reason(
     async with open_port("process", tiny_model_path) as setting:
         os_pid = (await sup.call(setting.port, WorkerInfo())).os_pid
         setting.cast_step([prompt(2000)], [opening(0)])
-        await sup.call(setting.port, PingWorker())
+        await setting.decoding()
         os.kill(os_pid, number)
         reason = await sup.wait_down(setting.port)
         assert isinstance(reason, WorkerGone)

@@ -117,7 +117,7 @@ async def test_a_command_that_cannot_be_started_is_an_os_error() -> None:
 
 
 async def test_the_end_of_the_block_ends_the_worker_in_good_order(tiny_model_path: Path) -> None:
-    async with open_transport("process") as transport:
+    async with open_transport("process", stop_seconds=30) as transport:
         assert isinstance(transport, ProcessTransport)
         await load(transport, tiny_model_path)
     assert transport._process.returncode == 0
@@ -125,7 +125,7 @@ async def test_the_end_of_the_block_ends_the_worker_in_good_order(tiny_model_pat
 
 async def test_a_cancelled_block_ends_the_worker_too_while_it_decodes(tiny_model_path: Path) -> None:
     with trio.CancelScope() as scope:
-        async with open_transport("process") as transport:
+        async with open_transport("process", stop_seconds=30) as transport:
             assert isinstance(transport, ProcessTransport)
             await load(transport, tiny_model_path)
             transport.send(protocol.Step(1, [], [opening(0)], [prompt(2000)]))

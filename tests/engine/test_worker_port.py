@@ -129,12 +129,9 @@ async def test_a_text_is_tokenized_and_a_ping_answered_while_the_worker_decodes(
     isolation: Isolation, tiny_model_path: Path
 ) -> None:
     async with open_port(isolation, tiny_model_path) as setting:
-        order: list[str] = []
         setting.cast_step([prompt(2000)], [opening(0)])
+        pong = await setting.decoding()
         await sup.call(setting.port, TokenizeText(b"a llama", True, False))
-        order.append("text")
-        pong = await sup.call(setting.port, PingWorker())
-        order.append("pong")
         with pytest.raises(trio.WouldBlock):
             setting.inbox.receive_nowait()
         done = await setting.next(StepDone)
@@ -151,8 +148,7 @@ async def test_an_abort_ends_the_decode_call_and_the_step_after_it_runs(
         whole = await setting.step([prompt(2000)], [opening(0)])
         assert whole.error is None
         setting.cast_step([prompt(2000, sequence_id=1)], [opening(1)])
-        while (await sup.call(setting.port, PingWorker())).decoding_seconds < whole.seconds / 8:
-            pass
+        await setting.decoding()
         sup.cast(setting.port, AbortDecode())
         aborted = await setting.next(StepDone)
         assert isinstance(aborted.error, DecodeAborted)
@@ -243,9 +239,8 @@ async def test_a_port_stops_while_its_worker_waits_loads_serves_or_decodes(
         await sup.stop(setting.port)
     async with open_port(isolation, tiny_model_path) as setting:
         setting.cast_step([prompt(2000)], [opening(0)])
-        await sup.call(setting.port, PingWorker())
-        with trio.fail_after(2):
-            await sup.stop(setting.port)
+        await setting.decoding()
+        await sup.stop(setting.port)
 
 
 async def test_a_port_that_is_sent_an_exit_signal_ends_its_worker_first(

@@ -71,6 +71,7 @@ class Transport(Protocol):
     async def receive(self) -> FromWorker:
         """The next message, in the order in which the worker sent them. WorkerDied when it is gone. One task
         at a time. Checkpoints unless a message has arrived already; cancelling it loses nothing."""
+        raise NotImplementedError
 
     def kill(self) -> None:
         """Ends the worker without asking it (a thread can only be asked)."""
