@@ -1,0 +1,316 @@
+"""Paddock from asyncio: the interface of :mod:`paddock`, for any number of event loops at once.
+
+    import asyncio, paddock.aio
+
+    async def main() -> None:
+        async with paddock.aio.open_runtime() as runtime:
+            model = await runtime.load_model("cria")
+            async with model.stream("Once upon a time", max_tokens=48) as request:
+                async for delta in request:
+                    print(delta.text, end="")
+
+    asyncio.run(main())
+
+The runtime lives on a background trio thread. Waiting costs the event loop nothing; each hop between the threads brings
+all deltas that are ready. A task that is cancelled (``task.cancel()``, ``asyncio.timeout``, ``wait_for``) cancels
+what it waits for, and goes on once that has ended. Values, configuration and errors are those of :mod:`paddock`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from paddock.api import model as trio_model
+from paddock.api import request as trio_request
+from paddock.api.facades import ModelFacade, RequestFacade, RuntimeFacade
+from paddock.api.model import Message, Prompt
+from paddock.api.portal import Configuration, TrioThread
+from paddock.api.runtime import TreeNode
+from paddock.config import ModelConfig
+from paddock.engine.results import Completion, Delta
+from paddock.engine.statistics import ModelStatistics
+from paddock.errors import RuntimeClosed
+
+__all__ = ["Model", "Request", "Runtime", "open_runtime"]
+
+T = TypeVar("T")
+
+
+async def _done(future: Future[Any]) -> None:
+    """Waits until the future is done, whatever its outcome; cancelling leaves it as it is."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake(_: object) -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            pass  # the loop was closed under its waiting tasks
+
+    future.add_done_callback(wake)
+    await event.wait()
+
+
+async def _done_in_any_case(future: Future[Any]) -> asyncio.CancelledError | None:
+    """The same for what must have ended before a cancelled task may go on; its own end is bounded on the trio side.
+
+    Returns the cancellation that came meanwhile; the caller raises it.
+    """
+    cancelled = None
+    while not future.done():
+        try:
+            await _done(future)
+        except asyncio.CancelledError as cancellation:
+            cancelled = cancellation
+    return cancelled
+
+
+async def _call(
+    thread: TrioThread,
+    function: Callable[[], Awaitable[T]],
+    *,
+    undo: Callable[[T], Awaitable[object]] | None = None,
+) -> T:
+    """Runs a function on the trio thread. ``undo`` takes back a result that arrived together with a cancellation."""
+    call = thread.submit(function)
+    try:
+        await _done(call.future)
+    except asyncio.CancelledError:
+        call.cancel()
+        await _done_in_any_case(call.future)
+        if undo is not None and call.future.exception() is None:
+            await _done_in_any_case(thread.submit(partial(undo, call.future.result())).future)
+        raise
+    return call.future.result()
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, report: Callable[[float], None]) -> Callable[[float], None]:
+    """``report``, to be called from another thread."""
+
+    def listener(fraction: float) -> None:
+        loop.call_soon_threadsafe(report, fraction)
+
+    return listener
+
+
+class Request(RequestFacade):
+    """Made by ``model.stream``; to be entered once with ``async with``.
+
+    Iterating gives :class:`paddock.Delta` values until the reply ends, and raises the request's error where it fails.
+    A consumer that reads slowly pauses its own row of the batch and nobody else's.
+    """
+
+    async def __aenter__(self) -> Request:
+        """Waits until the request is accepted into the queue; raises why it is not."""
+        try:
+            await _call(self._thread, self._enter)
+        except asyncio.CancelledError:
+            await self._leave_in_any_case()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Cancels what still runs, and waits until its sequence is free."""
+        await self._leave_in_any_case()
+
+    async def _leave_in_any_case(self) -> None:
+        self._abandon()
+        try:
+            call = self._thread.submit(self._leave)
+            cancelled = await _done_in_any_case(call.future)
+            call.future.result()
+        except RuntimeClosed:
+            return  # and the request with it
+        if cancelled is not None:
+            raise cancelled
+
+    def __aiter__(self) -> Request:
+        return self
+
+    async def __anext__(self) -> Delta:
+        """The next delta. Cancelling loses nothing."""
+        while not self._deltas:
+            if self._ended:
+                raise StopAsyncIteration
+            await _call(self._thread, self._fill)
+        return self._deltas.popleft()
+
+    async def receive_many(self) -> list[Delta]:
+        """All deltas that are waiting, at least one; an empty list at the end."""
+        while not self._deltas and not self._ended:
+            await _call(self._thread, self._fill)
+        return self._take()
+
+    async def result(self) -> Completion:
+        """The whole reply, once it is complete; deltas not read yet are let go.
+
+        Raises the request's error.
+        """
+        self._deltas.clear()
+        return await _call(self._thread, self._request.result)
+
+
+class Model(ModelFacade):
+    """One model that is loaded in a runtime; made by ``runtime.load_model``.
+
+    Usable by any number of tasks, threads and event loops at once. The keyword arguments of the request methods are
+    those of :class:`paddock.Model`.
+    """
+
+    async def complete(self, prompt: Prompt, **arguments: Any) -> Completion:
+        """Completes a prompt (text, UTF-8 bytes, or token ids) and returns the whole reply.
+
+        Cancelling the task cancels the request. Raises the typed errors of :class:`paddock.RequestError` and
+        :class:`paddock.ModelError`.
+        """
+        return await _call(self._thread, partial(self._model.complete, prompt, **arguments))
+
+    def stream(self, prompt: Prompt, **arguments: Any) -> Request:
+        """The same as an async context manager that yields deltas:
+
+            async with model.stream("A llama", max_tokens=200) as request:
+                async for delta in request: ...
+
+        Entering it waits until the request is admitted to the queue, and raises why it is not. Leaving the block
+        cancels what still runs. Raises InvalidParameter at once.
+        """
+        return Request(self._model.stream(prompt, **arguments), self._thread)
+
+    async def chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **arguments: Any,
+    ) -> Completion:
+        """Renders the messages with the model's own chat template and returns the whole reply.
+
+        Raises ChatTemplateMissing and ChatTemplateError beside the errors of :meth:`complete`.
+        """
+        return await _call(self._thread, partial(self._model.chat, messages, tools=tools, **arguments))
+
+    async def stream_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        **arguments: Any,
+    ) -> Request:
+        """Renders the messages; the returned request is used as that of :meth:`stream`."""
+        request: trio_request.Request = await _call(
+            self._thread, partial(self._model.stream_chat, messages, tools=tools, **arguments)
+        )
+        return Request(request, self._thread)
+
+    async def render_chat(
+        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None, **variables: Any
+    ) -> str:
+        """The prompt that the model's chat template makes of these messages.
+
+        ``variables`` are further variables that the template knows, such as ``enable_thinking``. Raises
+        ChatTemplateMissing, ChatTemplateError, InvalidParameter (for malformed messages or tools).
+        """
+        return await _call(self._thread, partial(self._model.render_chat, messages, tools=tools, **variables))
+
+    async def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+        """The token ids of a text. Raises ModelNotLoaded, WorkerDied."""
+        return await _call(
+            self._thread, partial(self._model.tokenize, text, add_special=add_special, parse_special=parse_special)
+        )
+
+    async def statistics(self) -> ModelStatistics:
+        """Counters and state of this model. Raises ModelNotLoaded."""
+        return await _call(self._thread, self._model.statistics)
+
+    async def wait_serving(self) -> None:
+        """Until the model serves (again). Raises why it never will."""
+        await _call(self._thread, self._model.wait_serving)
+
+
+class Runtime(RuntimeFacade[Model]):
+    """A supervision tree of models; made by :func:`open_runtime`. Usable from any task, thread and event loop."""
+
+    async def load_model(
+        self,
+        source: str | Path | ModelConfig,
+        *,
+        on_progress: Callable[[float], None] | None = None,
+        **options: Any,
+    ) -> Model:
+        """Loads a model and returns once it serves.
+
+        ``source`` is a model name, a path, or a :class:`paddock.ModelConfig`; ``options`` are fields of ModelConfig.
+        ``on_progress`` is told the fraction loaded, 0.0 to 1.0, in the calling event loop.
+
+        Raises ModelAlreadyLoaded, ModelNotFound, InvalidModelFile and its kinds (before llama.cpp sees the file),
+        InvalidConfiguration, ModelLoadFailed, WorkerDied. Cancelling the task undoes the load.
+        """
+        listener = None if on_progress is None else _in_loop(asyncio.get_running_loop(), on_progress)
+
+        async def undo(model: trio_model.Model) -> None:
+            await self._runtime.unload_model(model.name, cancel=True)
+
+        load = partial(self._runtime.load_model, source, on_progress=listener, **options)
+        return self._wrap(await _call(self._thread, load, undo=undo))
+
+    async def unload_model(self, name: str, *, cancel: bool = False, timeout: float = float("inf")) -> None:
+        """Unloads a model: no new requests, then waits for those accepted (``cancel=True`` ends them).
+
+        After ``timeout`` seconds what still runs is cancelled (RequestCancelled with origin "unload"). The name is
+        free when this returns. Raises ModelNotLoaded. When the task is cancelled, the model is unloaded at once.
+        """
+        await _call(self._thread, partial(self._runtime.unload_model, name, cancel=cancel, timeout=timeout))
+
+    async def tree(self) -> TreeNode:
+        """The supervision tree as it stands."""
+        return await _call(self._thread, self._runtime.tree)
+
+    def _facade(self, model: trio_model.Model) -> Model:
+        return Model(model, self._thread)
+
+
+class _Opening:
+    """What :func:`open_runtime` gives; entered once. The runtime does not depend on this object's life."""
+
+    def __init__(self, config: Configuration) -> None:
+        self._config = config
+        self._thread: TrioThread | None = None
+
+    async def __aenter__(self) -> Runtime:
+        if self._thread is not None:
+            raise RuntimeError("this has been entered already; call open_runtime() again")
+        self._thread = thread = TrioThread(self._config)
+        try:
+            await _done(thread.opened)
+            return Runtime(thread.opened.result(), thread)
+        except BaseException:
+            await _done_in_any_case(thread.stop())
+            raise
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        thread = self._thread
+        assert thread is not None
+        closed = thread.stop()
+        cancelled = await _done_in_any_case(closed)
+        if cancelled is not None:
+            raise cancelled
+        closed.result()
+
+
+def open_runtime(config: Configuration = None) -> _Opening:
+    """Opens a runtime; ``config`` is a RuntimeConfig, the path of a TOML file, or None for defaults.
+
+    Models named in the configuration are loaded before the block begins. When the block ends, by return, error or
+    cancellation, everything is stopped in reverse order and no process is left. What then still waits for it elsewhere
+    gets RuntimeClosed or RequestCancelled with origin "shutdown".
+    """
+    return _Opening(config)
