@@ -132,12 +132,12 @@ def _work(project: Path, environment: Path, wanted: Stamp, version: str, cache: 
     check_space(environment, INSTALLED_BYTES, "the environment")
     with _discarded_unless_finished(environment):
         virtual_environment.provide_environment(environment, env, log)
-        remove_stamp(environment)
         python = virtual_environment.interpreter(environment)
         for attempt in (1, 2):
             wheel = llama_wheel.provide_wheel(
                 python=python, version=version, key=key, cache=cache, env=env, log=log, from_pip=attempt == 1
             )
+            remove_stamp(environment)
             if attempt == 2 or (found is not None and found.llama_build != key):
                 virtual_environment.replace_wheel(environment, wheel, env, log)
             virtual_environment.install_project(environment, project, wanted.extras, wheel, env, log)
