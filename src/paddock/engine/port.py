@@ -92,7 +92,7 @@ class Port(sup.GenServer):
         self._attendant: sup.Pid[Any] | None = None
         self._transport: Transport | None = None
         self._request_ids = itertools.count(1)
-        self._calls: dict[int, Any] = {}
+        self._calls: dict[int, sup.From] = {}
         self._steps: dict[int, RunStep | RunSampleLogits] = {}
 
     async def init(self) -> None:
@@ -101,7 +101,7 @@ class Port(sup.GenServer):
 
     # --- to the worker ------------------------------------------------------------------------------------
 
-    async def handle_call(self, request: object, from_: Any) -> Any:
+    async def handle_call(self, request: object, from_: sup.From) -> sup.Reply | sup.NoReply:
         match request:
             case TokenizeText(text, add_special, parse_special):
                 number = next(self._request_ids)
@@ -115,7 +115,7 @@ class Port(sup.GenServer):
                 sup.reply_error(from_, TypeError(f"a port knows no call {type(request).__name__}"))
         return sup.NO_REPLY
 
-    def _ask(self, number: int, message: protocol.Tokenize | protocol.Ping, from_: Any) -> None:
+    def _ask(self, number: int, message: protocol.Tokenize | protocol.Ping, from_: sup.From) -> None:
         try:
             self._send(message)
         except PaddockError as error:
@@ -139,7 +139,7 @@ class Port(sup.GenServer):
             calls_in_flight=len(self._calls),
         )
 
-    async def handle_cast(self, message: object) -> Any:
+    async def handle_cast(self, message: object) -> sup.Stop | None:
         match message:
             case RunStep():
                 self._run(message)
@@ -176,9 +176,10 @@ class Port(sup.GenServer):
                 raise TypeError(f"a port knows no cast {type(message).__name__}")
         return None
 
-    async def handle_info(self, message: object) -> Any:
+    async def handle_info(self, message: object) -> sup.Stop | None:
         if not isinstance(message, sup.ExitSignal):
-            return await super().handle_info(message)
+            _log.warning("unexpected message", message=type(message).__name__)
+            return None
         if message.reason == sup.Normal():
             return None  # an attendant that has told by a cast why it ended
         return sup.Stop(message.reason)
