@@ -135,7 +135,7 @@ class ModelConfig:
 class RuntimeConfig:
     """How a runtime is set up; ``models`` are loaded when it opens, in order."""
 
-    models: tuple[ModelConfig, ...] = attrs.field(default=(), converter=tuple)
+    models: tuple[ModelConfig, ...] = ()
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 
@@ -156,7 +156,9 @@ def read_runtime_config(path: str | Path) -> RuntimeConfig:
     runtime, models = document.get("runtime", {}), document.get("models", [])
     if not isinstance(runtime, dict) or not isinstance(models, list):
         raise InvalidConfiguration(str(path), "expected a [runtime] table and [[models]] tables")
-    return RuntimeConfig(**_known(runtime, RuntimeConfig), models=tuple(_model(table) for table in models))
+    if "models" in runtime:
+        raise InvalidConfiguration("runtime.models", "models stand in [[models]] tables of their own")
+    return RuntimeConfig(**{**_known(runtime, RuntimeConfig), "models": tuple(_model(table) for table in models)})
 
 
 def _model(table: Any) -> ModelConfig:

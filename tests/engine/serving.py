@@ -18,7 +18,7 @@ Arguments = dict[str, Any]
 @asynccontextmanager
 async def serving(path: Path, **options: Any) -> AsyncIterator[paddock.Model]:
     """The model under the name "tiny", alone in a runtime."""
-    options = {"n_ctx": 2048, "n_seq_max": 16, "n_threads": 2, **options}
+    options = {"n_ctx": 2048, "n_seq_max": 16, "n_threads": 1, **options}
     async with paddock.open_runtime() as runtime:
         yield await runtime.load_model(path, name="tiny", **options)
 
@@ -28,7 +28,7 @@ def mixed_requests(count: int, seed: int, *, longest: int = 1500) -> list[Argume
     rng = random.Random(seed)
     requests = []
     for number in range(count):
-        length = rng.choice([1, 2, 3, rng.randrange(4, 64), rng.randrange(64, 400), rng.randrange(400, longest + 1)])
+        length = rng.choice([1, 2, 3, rng.randrange(4, 64), rng.randrange(64, 400), rng.randrange(400, 1501)])
         requests.append(
             {
                 "prompt": [rng.randrange(300, 2048) for _ in range(min(length, longest))],

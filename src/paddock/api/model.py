@@ -115,9 +115,9 @@ class Model:
 
     async def chat(
         self,
-        messages: Iterable[Message],
+        messages: Sequence[Message],
         *,
-        tools: Iterable[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         **arguments: Any,
     ) -> Completion:
         """Renders the messages with the model's own chat template and returns the whole reply.
@@ -131,9 +131,9 @@ class Model:
 
     async def stream_chat(
         self,
-        messages: Iterable[Message],
+        messages: Sequence[Message],
         *,
-        tools: Iterable[Mapping[str, Any]] | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
         **arguments: Any,
     ) -> Request:
         """Renders the messages; the returned request is used as that of :meth:`stream`."""
@@ -141,7 +141,7 @@ class Model:
         return self._request(prompt, arguments, streaming=True, rendered=True)
 
     async def render_chat(
-        self, messages: Iterable[Message], *, tools: Iterable[Mapping[str, Any]] | None = None, **variables: Any
+        self, messages: Sequence[Message], *, tools: Sequence[Mapping[str, Any]] | None = None, **variables: Any
     ) -> str:
         """The prompt that the model's chat template makes of these messages.
 
@@ -156,7 +156,8 @@ class Model:
         prompt = _checked_prompt(text, allow_empty=True)
         assert isinstance(prompt, bytes)
         await self._serving()
-        return await self._call_port(TokenizeText(prompt, add_special, parse_special))
+        tokens: list[int] = await self._call_port(TokenizeText(prompt, add_special, parse_special))
+        return tokens
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD."""

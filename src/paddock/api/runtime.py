@@ -27,7 +27,8 @@ from paddock.engine.plan import plan_model
 from paddock.engine.request_messages import AwaitServing, Drain
 from paddock.engine.tree import ModelSupervisor, machine_key, model_key
 from paddock.errors import ModelAlreadyLoaded, ModelLoadFailed, ModelNotLoaded, RuntimeClosed
-from paddock.models.facts import read_facts
+from paddock.models.facts import ModelFacts, facts_of
+from paddock.models.gguf_header import read_header
 from paddock.models.references import resolve
 
 __all__ = ["Runtime", "TreeNode", "open_runtime"]
@@ -69,7 +70,8 @@ class Runtime:
     def models(self) -> dict[str, Model]:
         """The loaded models by name. A model whose subtree gave up is gone from it."""
         registry = self._node.registry
-        return {name: model for name, model in self._models.items() if registry.whereis(machine_key(name))}
+        # A copy first: the facades read this from other threads.
+        return {name: model for name, model in self._models.copy().items() if registry.whereis(machine_key(name))}
 
     def model(self, name: str) -> Model:
         """The loaded model of this name. Raises ModelNotLoaded."""
@@ -100,7 +102,7 @@ class Runtime:
         if name in self.models:
             raise ModelAlreadyLoaded(name)
         path = await trio.to_thread.run_sync(resolve, config.source)
-        facts = await trio.to_thread.run_sync(read_facts, path)
+        facts = await trio.to_thread.run_sync(_read_facts, path)
         plan = plan_model(config, facts)
         registry = self._node.registry
         spec = sup.child(
@@ -171,6 +173,10 @@ class Runtime:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"models: {', '.join(self.models) or 'none'}"
         return f"<paddock.Runtime {state}>"
+
+
+def _read_facts(path: Path) -> ModelFacts:
+    return facts_of(read_header(path))
 
 
 def _config(source: str | Path, options: dict[str, Any]) -> ModelConfig:

@@ -76,11 +76,9 @@ class BatchActor(sup.GenServer):
             case Drop(lease):
                 self._drop(lease)
             case Pause(lease):
-                if (entry := self._entry(lease)) is not None:
-                    entry.paused = True
+                self._set_paused(lease, True)
             case Resume(lease):
-                if (entry := self._entry(lease)) is not None:
-                    entry.paused = False
+                self._set_paused(lease, False)
             case SampleHooked(lease, logits):
                 self._sample_hooked(lease, logits)
             case LogitsDone():
@@ -195,6 +193,10 @@ class BatchActor(sup.GenServer):
             return
         entry.awaiting_hook = False
         sup.cast(entry.request, self._sampled(entry, done.sampled))
+
+    def _set_paused(self, lease: Lease, paused: bool) -> None:
+        if (entry := self._entry(lease)) is not None:
+            entry.paused = paused
 
     # --- bookkeeping --------------------------------------------------------------------------------------
 

@@ -94,11 +94,11 @@ class ModelMachine(sup.GenStatem):
         return "loading", [sup.StateTimeout(self._plan.config.load_timeout, "load")]
 
     async def handle_event(self, event_type: sup.EventType, content: Any, state: Any) -> Any:
-        if event_type.is_call:
+        if event_type == sup.EventType.CALL:
             return self._call(event_type.from_, content, state)
-        if event_type.is_cast:
+        if event_type == sup.EventType.CAST:
             return self._cast(content, state)
-        if event_type.is_state_timeout:
+        if event_type == sup.EventType.STATE_TIMEOUT:
             return self._load_timed_out(state)
         if isinstance(content, sup.Down):
             if content.pid is self._port:
@@ -239,9 +239,9 @@ class ModelMachine(sup.GenStatem):
     def _request_down(self, pid: sup.Pid[Any], reason: object) -> None:
         lease = self._leases.pop(pid)
         self._queue.discard(pid)
-        if sup.is_normal(reason) and reason == sup.Normal():
+        if reason == sup.Normal():
             self._outcomes.completed += 1
-        elif reason == CANCELLED or (isinstance(reason, sup.Shutdown) and reason.detail is None):
+        elif reason in (CANCELLED, sup.Shutdown()):
             self._outcomes.cancelled += 1
         else:
             self._outcomes.failed += 1

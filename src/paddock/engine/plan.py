@@ -34,6 +34,10 @@ def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
     """Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be
     served in sequences yet."""
     name = config.served_name
+    if facts.split_count > 1:
+        raise ModelLoadFailed(name, f"it is split over {facts.split_count} files; merge them into one")
+    if not facts.causal:
+        raise ModelLoadFailed(name, "it is no causal language model, so it cannot complete text")
     if facts.memory_class != "attention":
         raise ModelLoadFailed(name, f"memory class {facts.memory_class!r} is not served by this version")
     trained = facts.n_ctx_train or DEFAULT_CONTEXT

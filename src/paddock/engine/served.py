@@ -48,7 +48,7 @@ def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded) -
         recipe=recipe,
         table=PieceTable(
             data=loaded.pieces,
-            offsets=offsets,
+            offsets=offsets.tolist(),
             control=frozenset(loaded.control),
             eog=frozenset(loaded.eog),
             add_space_prefix=loaded.add_space_prefix,

@@ -58,7 +58,7 @@ class ModelSupervisor(sup.Supervisor):
         self._registry = registry
         self._on_progress = on_progress
 
-    async def init(self) -> tuple[sup.SupervisorFlags, list[sup.ChildSpec]]:
+    def init(self) -> tuple[sup.SupervisorFlags, list[sup.ChildSpec]]:
         plan, config = self._plan, self._plan.config
         machine = self._registry.via(machine_key(plan.name))
         requests = self._registry.via(requests_key(plan.name))
