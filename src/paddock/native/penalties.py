@@ -56,5 +56,6 @@ class Penalties:
             at = np.flatnonzero(seen[place] == ids) if len(seen) else seen
             counts = counts[place[at]]
         values = logits[at]
-        values = np.where(values <= 0, values * self._repeat, values / self._repeat)
-        logits[at] = values - (counts * self._frequency + self._presence)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are found before the draw
+            values = np.where(values <= 0, values * self._repeat, values / self._repeat)
+            logits[at] = values - (counts * self._frequency + self._presence)

@@ -21,7 +21,8 @@ def log_probabilities(
     Alternatives stand by descending logit, equal ones by ascending id; -inf logits give -inf.
     """
     highest = float(row.max())
-    total = float(np.exp(row - np.float32(highest)).sum(dtype=np.float64))
+    with np.errstate(over="ignore"):  # a logit far enough below has the probability 0
+        total = float(np.exp(row - np.float32(highest)).sum(dtype=np.float64))
     shift = highest + math.log(total)
     top: list[tuple[int, float]] = []
     if alternatives:
