@@ -18,18 +18,14 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, str(folder / name.lower()))
 
 
-@pytest.mark.parametrize(
-    "page", list(filter(has_python, pages())), ids=lambda page: str(page.relative_to(ROOT))
-)
+@pytest.mark.parametrize("page", list(filter(has_python, pages())), ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_python_block_of_the_page_runs(page: Path) -> None:
     assert run_page(page) == page.read_text(encoding="utf-8").count("```python")
 
 
 def test_blocks_of_a_page_share_what_they_define(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(
-        "```python\nx = 40\n```\n\nthen\n\n```python\nassert x + 2 == 42\n```\n\n```text\nno code\n```\n"
-    )
+    page.write_text("```python\nx = 40\n```\n\nthen\n\n```python\nassert x + 2 == 42\n```\n\n```text\nno code\n```\n")
     assert run_page(page) == 2
 
 

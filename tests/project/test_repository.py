@@ -27,7 +27,9 @@ def text_files() -> Iterator[Path]:
     yield from (path for path in ROOT.iterdir() if path.is_file() and path.suffix in TEXT and path.name[0] != ".")
     for folder in FOLDERS:
         for path in sorted((ROOT / folder).rglob("*")):
-            if path.is_file() and path.suffix in TEXT and "__pycache__" not in path.parts:
+            inner = path.relative_to(ROOT / folder).parts
+            cached = any(part == "__pycache__" or part.startswith(".") for part in inner)
+            if path.is_file() and path.suffix in TEXT and not cached:
                 yield path
 
 
