@@ -1,0 +1,159 @@
+"""What ``paddock chat`` does: turn after turn, until the lines end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+import click
+import trio
+
+from paddock.api.model import Model
+from paddock.cli.conversation import COMMANDS, Command, Conversation, Turn, parse_line
+from paddock.cli.failures import FAILED, Interrupted
+from paddock.cli.interrupts import Interrupts, run_interruptible
+from paddock.cli.line_source import DescriptorLines, LineSource, TerminalLines
+from paddock.cli.loading import loaded_model, model_config
+from paddock.cli.output import note, write_json, write_text_in_thread
+from paddock.cli.plain import as_json as json_bytes
+from paddock.cli.plain import printable
+from paddock.cli.sampling_options import sampling_arguments
+from paddock.cli.terminal import is_interactive, kept_terminal
+from paddock.engine.results import Completion
+from paddock.errors import ChatTemplateMissing, PaddockError, RequestCancelled
+from paddock.sampling.parameters import SamplingParameters
+
+__all__ = ["converse"]
+
+PROMPT = "> "
+
+
+def converse(source: str, options: Mapping[str, Any]) -> None:
+    """Holds the conversation. Raises PaddockError (for what prevents it as a whole), Interrupted, BrokenPipeError."""
+    sampling = sampling_arguments(options)
+    SamplingParameters.from_mapping(sampling)
+    config = model_config(source, options, n_seq_max=1)
+    as_json, quiet = bool(options.get("as_json")), bool(options.get("quiet"))
+    conversation = Conversation(config.served_name, options.get("system"))
+
+    async def work(interrupts: Interrupts) -> None:
+        async with loaded_model(config, quiet=quiet) as (_, model):
+            if model.facts.chat_template is None:
+                raise ChatTemplateMissing
+            conversation.exactness = model.exactness
+            await _Chat(model, conversation, sampling, interrupts, as_json=as_json, quiet=quiet).run()
+
+    try:
+        with kept_terminal():
+            run_interruptible(work)
+    except Interrupted as interrupted:
+        if not as_json or conversation.exactness is None:
+            raise
+        write_json(conversation.described())
+        raise click.exceptions.Exit(interrupted.exit_code) from None
+    if as_json:
+        write_json(conversation.described())
+    if conversation.failed and not os.isatty(0):
+        raise click.exceptions.Exit(FAILED)
+
+
+@attrs.define(eq=False)
+class _Chat:
+    model: Model
+    conversation: Conversation
+    sampling: Mapping[str, Any]
+    interrupts: Interrupts
+    as_json: bool = attrs.field(kw_only=True)
+    quiet: bool = attrs.field(kw_only=True)
+
+    async def run(self) -> None:
+        """Reads and answers lines until there are no more. With ``--json`` a person sees the replies on stderr."""
+        lines = self._line_source()
+        if os.isatty(0) and not self.quiet:
+            note(f"talking to {self.model.name}; /help lists the commands, Ctrl-D leaves")
+        while (line := await lines.next_line()) is not None:
+            match parse_line(line):
+                case Command("quit" | "exit", _):
+                    return
+                case Command() as command:
+                    await self._obey(command)
+                case str(text):
+                    await self._say(text)
+        if os.isatty(0):
+            note("")
+
+    def _line_source(self) -> LineSource:
+        if is_interactive(0) and os.isatty(1) and not self.as_json:
+            return TerminalLines(PROMPT)
+        return DescriptorLines(0, PROMPT if os.isatty(0) else None)
+
+    async def _obey(self, command: Command) -> None:
+        match command:
+            case Command("help", _):
+                for name, meaning in COMMANDS.items():
+                    note(f"{name:<14} {meaning}")
+            case Command("reset", ""):
+                self.conversation.reset()
+                note("the conversation begins anew")
+            case Command("system", text):
+                self.conversation.system = text or None
+                self.conversation.reset()
+                note("the system message is " + ("set" if text else "removed") + "; the conversation begins anew")
+            case Command("save", "") | Command("reset", _):
+                note(f"/{command.name} {'needs a file name' if command.name == 'save' else 'takes nothing'}")
+            case Command("save", name):
+                await self._save(name)
+            case Command(name, _):
+                note(f"there is no command /{name}; /help lists those there are, // begins a message with a slash")
+
+    async def _save(self, name: str) -> None:
+        path = trio.Path(name)
+        try:
+            path = await path.expanduser()
+            await path.write_bytes(json_bytes(self.conversation.described()))
+        except (OSError, ValueError, RuntimeError) as error:
+            note(f"cannot write {path}: {error}")
+        else:
+            note(f"saved to {path}")
+
+    async def _say(self, text: str) -> None:
+        try:
+            outcome: Completion | PaddockError = await self._reply(text)
+        except RequestCancelled as cancelled:
+            if self.interrupts.received is not None:
+                raise
+            outcome = cancelled
+            note("\n(cancelled; not part of the conversation)")
+        except PaddockError as error:
+            outcome = error
+            note(f"{error} [{type(error).__name__}]")
+        self.conversation.turns.append(Turn(text, outcome))
+
+    async def _reply(self, text: str) -> Completion:
+        messages = self.conversation.messages(text)
+        interactive = os.isatty(0)
+        with trio.CancelScope() as rendering, self.interrupts.answered_by(rendering.cancel, when=interactive):
+            request = await self.model.stream_chat(messages, **self.sampling)
+        if rendering.cancelled_caught:
+            raise RequestCancelled("handle")
+        with self.interrupts.answered_by(request.cancel, when=interactive):
+            async with request:
+                line_open = False
+                while deltas := await request.receive_many():
+                    piece = "".join(delta.text for delta in deltas)
+                    if piece:
+                        await self._show(piece)
+                        line_open = not piece.endswith("\n")
+                if line_open:
+                    await self._show("\n")
+                return await request.result()
+
+    async def _show(self, text: str) -> None:
+        if not self.as_json:
+            await write_text_in_thread(text)
+        elif os.isatty(0):
+            sys.stderr.write(printable(text))
+            sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""What each command is called, what it takes and what its help says; importing these loads no model code."""

@@ -1,0 +1,71 @@
+"""Standard output: results and nothing else. Everything that is not a result goes to stderr."""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import sys
+
+import click
+
+from paddock.cli.plain import as_json, printable
+
+__all__ = ["note", "silence_standard_output", "write_json", "write_text", "write_text_in_thread"]
+
+
+def note(line: str) -> None:
+    """One line for the person at the terminal, on stderr; a closed stderr is no reason to fail."""
+    try:
+        click.echo(printable(line), err=True)
+    except OSError:
+        pass
+
+
+def write_json(value: object) -> None:
+    """The one JSON object of a command. Raises BrokenPipeError when nobody reads it."""
+    _write(as_json(value, sys.stdout.encoding or "utf-8"))
+
+
+def write_text(text: str) -> None:
+    """Text to stdout; on a terminal without control characters. Blocks while the reader does not read."""
+    shown = printable(text) if sys.stdout.isatty() else text
+    _write(shown.encode(sys.stdout.encoding or "utf-8", "replace"))
+
+
+async def write_text_in_thread(text: str) -> None:
+    """The same from a task: a reader that is slow, or a terminal that is stopped, must not stop the event loop.
+
+    A checkpoint; when cancelled, the text may still be written.
+    """
+    import trio
+
+    await trio.to_thread.run_sync(write_text, text, abandon_on_cancel=True)
+
+
+def _write(data: bytes) -> None:
+    """Past Python's buffer, whose lock a thread that waits for a reader would hold beyond the program's end."""
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except (io.UnsupportedOperation, AttributeError):
+        sys.stdout.buffer.write(data)
+        sys.stdout.flush()
+        return
+    view = memoryview(data)
+    while view:
+        try:
+            view = view[os.write(descriptor, view) :]
+        except BlockingIOError:
+            select.select([], [descriptor], [])
+
+
+def silence_standard_output() -> None:
+    """Nobody reads any more: what Python still holds for stdout goes nowhere, instead of failing at exit."""
+    try:
+        descriptor = sys.stdout.fileno()
+    except (io.UnsupportedOperation, AttributeError, ValueError):
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
