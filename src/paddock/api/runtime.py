@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import structlog
 import trio
 
 import supervisors as sup
@@ -30,11 +29,12 @@ from paddock.errors import ModelAlreadyLoaded, ModelLoadFailed, ModelNotLoaded, 
 from paddock.models.facts import ModelFacts, facts_of
 from paddock.models.gguf_header import read_header
 from paddock.models.references import resolve
+from paddock.telemetry.loggers import get_logger
 
 __all__ = ["Runtime", "TreeNode", "open_runtime"]
 
 
-_log = structlog.get_logger("paddock.runtime")
+_log = get_logger("paddock.runtime")
 
 
 @attrs.frozen
@@ -242,3 +242,16 @@ async def open_runtime(config: RuntimeConfig | str | Path | None = None) -> Asyn
             yield runtime
         finally:
             runtime._close()
+            await _stop_tree(root, config.shutdown_timeout)
+
+
+async def _stop_tree(root: sup.Pid[Any], seconds: float) -> None:
+    """Stops the tree from its root. The node would stop the newest of all processes first, such as the one that
+    attends to a worker, and its owner would take that for a crash."""
+    with trio.CancelScope(shield=True):
+        try:
+            await sup.stop(root, sup.Shutdown(), timeout=seconds)
+        except (sup.NoProc, sup.ServerExited):
+            pass  # it has ended by itself
+        except sup.CallTimeout:
+            sup.exit(root, sup.Killed())
