@@ -243,6 +243,8 @@ class Executor:
 
     def _tokenize_loop(self) -> None:
         while (message := self._texts.get()) is not None:
+            if self._stopping:
+                continue  # nobody waits for an answer any more
             try:
                 model = self._model
                 if model is None or self._context is None:

@@ -16,7 +16,6 @@ from typing import Any
 import attrs
 import msgspec
 import psutil
-import structlog
 import trio
 
 import supervisors as sup
@@ -42,10 +41,11 @@ from paddock.engine.messages import (
 from paddock.engine.transport import WORKER_COMMAND, Isolation, Transport, open_transport
 from paddock.engine.worker_log import WorkerLog
 from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
+from paddock.telemetry.loggers import get_logger
 
 __all__ = ["Port"]
 
-_log = structlog.get_logger("paddock.port")
+_log = get_logger("paddock.port")
 
 
 @attrs.frozen

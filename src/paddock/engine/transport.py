@@ -17,13 +17,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, Protocol
 
-import structlog
 import trio
 
 from paddock.engine.executor import Executor
 from paddock.engine.framing import FrameParser, decode_from_worker, encode_frame
 from paddock.engine.protocol import FromWorker, Stop, ToWorker
 from paddock.errors import InvalidConfiguration, ProtocolError, WorkerBusy, WorkerDied
+from paddock.telemetry.loggers import get_logger
 
 __all__ = [
     "MAX_UNSENT_BYTES",
@@ -54,7 +54,7 @@ _OUTPUT_SECONDS: Final = 0.5
 _LAST_LINES: Final = 40
 _LINE_CHARACTERS: Final = 500
 
-_log = structlog.get_logger("paddock.port")
+_log = get_logger("paddock.port")
 
 
 class Transport(Protocol):
@@ -107,7 +107,6 @@ async def open_transport(
             if transport is not None:
                 with trio.CancelScope(shield=True):
                     await transport.end(stop_seconds)
-            nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
@@ -141,6 +140,10 @@ class ProcessTransport:
         self._output = LastWords()
         self._output_ended = trio.Event()
         self._broken: str | None = None
+        self._gone = False
+        # Shielded: a worker that is being stopped because of a cancellation still has to be written to and
+        # listened to. ``end`` cancels it.
+        self._background = trio.CancelScope(shield=True)
 
     @classmethod
     async def start(
@@ -166,9 +169,14 @@ class ProcessTransport:
         finally:
             theirs.close()
         transport = cls(process, ours)
-        nursery.start_soon(transport._read_output)
-        nursery.start_soon(transport._write_unsent)
+        nursery.start_soon(transport._attend_streams)
         return transport
+
+    async def _attend_streams(self) -> None:
+        with self._background:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_output)
+                nursery.start_soon(self._write_unsent)
 
     @property
     def os_pid(self) -> int | None:
@@ -183,12 +191,15 @@ class ProcessTransport:
     def send(self, message: ToWorker) -> None:
         frame = encode_frame(message)
         sent = 0
+        if self._gone:
+            return
         if not self._unsent:
             try:
                 sent = self._connection.send(frame)
             except BlockingIOError:
                 pass
             except OSError:
+                self._gone = True
                 return
             if sent == len(frame):
                 return
@@ -207,7 +218,9 @@ class ProcessTransport:
                     sent = self._connection.send(self._unsent[0])
                 except BlockingIOError:
                     continue
-                except (OSError, trio.ClosedResourceError):
+                except OSError:
+                    self._gone = True
+                    self._unsent.clear()
                     return
                 self._unsent_bytes -= sent
                 if sent == len(self._unsent[0]):
@@ -266,23 +279,30 @@ class ProcessTransport:
 
     async def end(self, patience: float) -> None:
         """Stop, ``patience`` seconds, SIGKILL; run under a shield."""
-        if self._process.poll() is None and self._broken is None:
-            try:
-                self.send(Stop())
-                with trio.move_on_after(patience):
-                    await self._until_exit()
-            except WorkerBusy:
-                pass
-        self.kill()
-        with trio.move_on_after(_REAP_SECONDS) as reaping:
-            await self._process.wait()
-        if reaping.cancelled_caught:
-            _log.error("worker cannot be killed", pid=self._process.pid)
-        with trio.move_on_after(_OUTPUT_SECONDS):
-            await self._output_ended.wait()
-        self._connection.close()
+        try:
+            if self._process.poll() is None and self._broken is None:
+                await self._stop(patience)
+            self.kill()
+            with trio.move_on_after(_REAP_SECONDS) as reaping:
+                await self._process.wait()
+            if reaping.cancelled_caught:
+                _log.error("worker cannot be killed", pid=self._process.pid)
+            with trio.move_on_after(_OUTPUT_SECONDS):
+                await self._output_ended.wait()
+        finally:
+            self._gone = True
+            self._background.cancel()
+            self._connection.close()
         assert self._process.stdout is not None
         await self._process.stdout.aclose()
+
+    async def _stop(self, patience: float) -> None:
+        try:
+            self.send(Stop())
+        except WorkerBusy:
+            return
+        with trio.move_on_after(patience):
+            await self._until_exit()
 
     async def _until_exit(self) -> None:
         # It may be in the middle of a long answer: read on, or it would never come to its Stop.

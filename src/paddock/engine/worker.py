@@ -49,6 +49,8 @@ _PARENT_CHECK_SECONDS: Final = 1
 
 def main() -> NoReturn:
     """Runs until Stop, the parent's end or a fault; never returns."""
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
+        sys.exit("a worker is started by its model's port, with the number of its socket as the only argument")
     prepare_signals()
     connection = socket.socket(fileno=int(sys.argv[1]))
     connection.set_inheritable(False)  # whatever llama.cpp's backends spawn must not hold the socket

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from paddock.engine.protocol import Log
+from paddock.telemetry.loggers import get_logger
 
 __all__ = ["BURST", "LINES_PER_SECOND", "WorkerLog"]
 
@@ -24,7 +23,7 @@ class WorkerLog:
     may."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        self._log = structlog.get_logger("paddock.llama")
+        self._log = get_logger("paddock.llama")
         self._clock = clock
         self._room = float(BURST)
         self._at = clock()

@@ -17,13 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import attrs
-import structlog
 
 from paddock.errors import InvalidConfiguration
+from paddock.telemetry.loggers import get_logger
 
 __all__ = ["Build", "build", "forget_last_words", "last_words", "load"]
 
-_LOG = structlog.get_logger("paddock.llama")
+_LOG = get_logger("paddock.llama")
 
 _LEVEL_NONE, _LEVEL_CONTINUE = 0, 5
 _METHODS = {1: "debug", 2: "info", 3: "warning", 4: "error"}  # enum ggml_log_level
