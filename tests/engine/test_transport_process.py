@@ -137,6 +137,19 @@ async def test_a_cancelled_block_ends_the_worker_too_while_it_decodes(tiny_model
     assert transport._process.returncode == 0
 
 
+async def test_a_cancelled_block_still_writes_what_was_queued_before_its_stop(tiny_model_path: Path) -> None:
+    with trio.CancelScope() as scope:
+        async with open_transport("process", stop_seconds=30) as transport:
+            assert isinstance(transport, ProcessTransport)
+            await load(transport, tiny_model_path)
+            for number in range(8):
+                transport.send(protocol.Tokenize(number, b"a llama " * 50_000, False, False))
+            assert transport._unsent
+            scope.cancel()
+            await trio.lowlevel.checkpoint()
+    assert transport._process.returncode == 0
+
+
 async def test_a_stopped_worker_fills_a_bounded_queue_and_is_killed_at_the_end(tiny_model_path: Path) -> None:
     async with open_transport("process", stop_seconds=0.1) as transport:
         assert isinstance(transport, ProcessTransport)
