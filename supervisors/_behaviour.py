@@ -58,7 +58,7 @@ Then: TypeAlias = Continue | Timeout | TimeoutAt | None
 
 @attrs.frozen
 class Started:
-    """From ``init``: ready, with extra information for whoever starts the server, who finds it as ``pid.start_info``."""
+    """From ``init``: ready, with extra information, which whoever starts the server finds as ``pid.start_info``."""
 
     info: Any
     then: Then = None

@@ -43,9 +43,9 @@ class GenStatem(Behaviour):
     that name handles its events: ``async def idle(self, event_type, content)``. With
     ``callback_mode = "handle_event_function"`` a state is any value and `handle_event` handles all events.
 
-    A callback returns `keep_state`, `next_state`, `repeat_state`, `stop_machine` or Stop(reason). With ``state_enter`` it is also
-    called on entry, with ``EventType.ENTER`` and the old state; then it may reply and set timeouts, nothing else.
-    ``self.data`` is the subclass's own.
+    A callback returns `keep_state`, `next_state`, `repeat_state`, `stop_machine` or Stop(reason). With
+    ``state_enter`` it is also called on entry, with ``EventType.ENTER`` and the old state; then it may reply and set
+    timeouts, nothing else. ``self.data`` is the subclass's own.
     """
 
     callback_mode: ClassVar[Literal["state_functions", "handle_event_function"]] = "state_functions"
