@@ -5,9 +5,9 @@ everything about it fails closed: whatever goes wrong is a :class:`~paddock.erro
 the reason, never a hang, never an oversized prompt. See ``template_budget.py`` for the bounds and why they
 hold.
 
-Compiling takes some milliseconds, rendering from under a millisecond (ordinary templates) up to seconds (a malicious one, until its
-budget is used up), all of it Python code that other threads can run beside: call :meth:`ChatTemplate.render`
-and the constructor in a worker thread.
+Compiling takes some milliseconds. Rendering takes under a millisecond for ordinary templates, and up to seconds for
+a malicious one, until its budget is used up. All of it is Python code that other threads can run beside: call
+:meth:`ChatTemplate.render_in_thread`, or :meth:`ChatTemplate.render` from a thread of your own.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from paddock.text.template_sandbox import RaisedByTemplate, TemplateSandbox, cur
 
 __all__ = ["MAX_TEMPLATE_CHARACTERS", "ChatTemplate"]
 
-MAX_TEMPLATE_CHARACTERS = 256 * 1024
+MAX_TEMPLATE_CHARACTERS = 128 * 1024
 _MAX_RENDERERS = 4
 _renderers: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("chat template renderers")
 _RESERVED = frozenset(

@@ -7,7 +7,7 @@ one long operation in C holds the interpreter's lock, so a time limit alone boun
   factor times :attr:`Budget.value_limit`, and is refused beforehand if it would;
 * every *step* is paid for out of one account that only falls, in units of about a microsecond: operations,
   loop rounds, characters and elements produced or looked at. When it is empty the rendering ends;
-* the clock is looked at every few thousand units, for the machine that is slower than the units assume.
+* the clock is looked at every 64 payments, for the machine that is slower than the units assume.
 
 All three grow with what the caller passed in, since a long conversation may take longer than a short one.
 """
@@ -23,7 +23,7 @@ CHARACTERS_PER_UNIT = 16
 _OVERHEAD = 16  # what a value weighs apart from its characters
 _MAX_DEPTH = 64
 MAX_INTEGER_BITS = 4096
-_CLOCK_EVERY = 4096
+_CLOCK_EVERY = 64
 _CONTAINERS = (list, tuple, dict)
 _Container = list[object] | tuple[object, ...] | dict[object, object]
 
@@ -62,7 +62,7 @@ class Budget:
         self._clock = clock
         self._time_limit = time_limit
         self._deadline = clock() + time_limit
-        self._look_at = self.left - _CLOCK_EVERY
+        self._unwatched = _CLOCK_EVERY
         # id -> (container, weight, depth). The container is kept alive so that its id stays its own; it is
         # never changed, the sandbox sees to that. Without the memory, [x, x] repeated 50 times could not be
         # weighed.
@@ -70,10 +70,11 @@ class Budget:
 
     def charge(self, units: int) -> None:
         self.left -= units
-        if self.left < self._look_at:
-            if self.left < 0:
-                raise BudgetExceeded("it takes more steps than its input justifies")
-            self._look_at = self.left - _CLOCK_EVERY
+        if self.left < 0:
+            raise BudgetExceeded("it takes more steps than its input justifies")
+        self._unwatched -= 1
+        if self._unwatched == 0:
+            self._unwatched = _CLOCK_EVERY
             if self._clock() > self._deadline:
                 raise BudgetExceeded(f"it takes more than {self._time_limit:g} s")
 
@@ -90,6 +91,10 @@ class Budget:
         """Pays for looking at all of each value once."""
         for value in values:
             self.charge(1 + self.weight(value) // CHARACTERS_PER_UNIT)
+
+    def charge_shallow(self, value: object) -> None:
+        """Pays for going over the elements of a value, without looking into them."""
+        self.charge(1 + (len(value) if isinstance(value, _CONTAINERS) else 0))
 
     def weight(self, value: object) -> int:
         """16, and for a text its characters, for a container its contents as often as they occur in it."""

@@ -42,6 +42,7 @@ METHODS: dict[type, frozenset[str]] = {
     tuple: frozenset({"count", "index"}),
 }
 
+_CONSTANT_TIME = frozenset({"endswith", "startswith"})
 _STRIPS = frozenset({"lstrip", "rstrip", "strip"})
 _WIDTHS = frozenset({"center", "ljust", "rjust", "zfill"})
 _FORWARD_SEARCHES = frozenset({"count", "find", "index", "partition", "replace", "split"})
@@ -50,7 +51,12 @@ _BACKWARD_SEARCHES = frozenset({"rfind", "rindex", "rpartition", "rsplit"})
 
 def call_method(budget: Budget, owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Calls one of :data:`METHODS`. Views of a dict come out as lists, whose size can be known."""
-    budget.charge_for(owner, *args)
+    if type(owner) is dict:
+        budget.charge_shallow(owner if name != "get" else None)
+    else:
+        budget.charge_for(*args)
+        if name not in _CONSTANT_TIME:
+            budget.charge_for(owner)
     if type(owner) is str:
         needle = args[0] if args and type(args[0]) is str else ""
         if name == "format":
@@ -87,7 +93,9 @@ def _join(budget: Budget, values: Iterable[Any], separator: str) -> str:
     for value in values:
         part = budget.text(value)
         length += len(part) + len(separator)
-        budget.reserve(length if not len(parts) % 256 else 0)
+        budget.charge(1)
+        if length > budget.value_limit:
+            break  # reserve below refuses it
         parts.append(part)
     budget.reserve(length)
     return separator.join(parts)
@@ -194,6 +202,9 @@ _JINJA_FILTERS = """
 abs capitalize count d default dictsort first groupby items last length list lower map max min reject rejectattr
 reverse select selectattr sort title trim unique upper
 """
+_LAZY = frozenset({"map", "reject", "rejectattr", "select", "selectattr"})  # context first, then what they run over
+_FLAT = frozenset({"abs", "count", "d", "default", "first", "last", "length"})
+_SHALLOW = frozenset({"items", "list", "reverse"})
 _SORTS = frozenset({"dictsort", "groupby", "sort", "unique"})
 
 
@@ -313,7 +324,9 @@ def filters(current: Callable[[], Budget]) -> dict[str, Callable[..., Any]]:
     def own(function: Callable[..., Any]) -> Callable[..., Any]:
         def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
             budget = current()
-            budget.charge_for(value, *args, *kwargs.values())
+            budget.charge_for(*args, *kwargs.values())
+            if isinstance(value, str):
+                budget.charge_for(value)
             return budget.admit(function(budget, value, *args, **kwargs))
 
         return bounded
@@ -322,10 +335,18 @@ def filters(current: Callable[[], Budget]) -> dict[str, Callable[..., Any]]:
         @functools.wraps(function)  # it carries Jinja's mark that the context or the environment is passed first
         def bounded(*args: Any, **kwargs: Any) -> Any:
             budget = current()
-            for _ in range(8 if name in _SORTS else 1):
-                budget.charge_for(*args, *kwargs.values())
+            if name in _FLAT or name in _LAZY:
+                budget.charge(1)
+            elif name in _SHALLOW:
+                budget.charge_shallow(args[0])
+            else:
+                for _ in range(8 if name in _SORTS else 1):
+                    budget.charge_for(*args, *kwargs.values())
             if name == "trim" and any(isinstance(arg, str) and len(arg) > _MAX_STRIP for arg in args[1:]):
                 raise BudgetExceeded(f"trim of more than {_MAX_STRIP} characters")
+            if name in _LAZY:
+                context, values, *rest = args
+                args = (context, budget.metered(values), *rest)
             result = function(*args, **kwargs)
             return budget.metered(result) if isinstance(result, Iterator) else budget.admit(result)
 

@@ -41,7 +41,7 @@ current_budget: ContextVar[Budget] = ContextVar("current_budget")
 """The account of the rendering in progress. One template may be rendered by several threads at once."""
 
 _MAX_RANGE = 100_000
-_MAX_NODES = 50_000
+_MAX_NODES = 20_000
 _FORBIDDEN = (
     nodes.Block,
     nodes.EvalContextModifier,
@@ -153,10 +153,10 @@ class _MeteredCode(CodeGenerator):
         self.write(")")
 
     def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
-        before, after = _COMPARISONS[node.op]
-        self.write(f" {before} environment.operand(")
+        operator, payment = _COMPARISONS[node.op]
+        self.write(f" {operator} environment.{payment}(")
         self.visit(node.expr, frame)
-        self.write(after)
+        self.write(")")
 
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:
         if not isinstance(node.arg, nodes.Slice):
@@ -170,14 +170,14 @@ class _MeteredCode(CodeGenerator):
 
 
 _COMPARISONS = {
-    "eq": ("==", ")"),
-    "ne": ("!=", ")"),
-    "gt": (">", ")"),
-    "gteq": (">=", ")"),
-    "lt": ("<", ")"),
-    "lteq": ("<=", ")"),
-    "in": ("in", ")"),
-    "notin": ("not in", ")"),
+    "eq": ("==", "operand"),
+    "ne": ("!=", "operand"),
+    "gt": (">", "operand"),
+    "gteq": (">=", "operand"),
+    "lt": ("<", "operand"),
+    "lteq": ("<=", "operand"),
+    "in": ("in", "container"),
+    "notin": ("not in", "container"),
 }
 
 
@@ -256,6 +256,15 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         current_budget.get().charge_for(value)
         return value
 
+    def container(self, value: Any) -> Any:
+        """The right operand of ``in``: a dict looks up, anything else is searched."""
+        budget = current_budget.get()
+        if isinstance(value, dict):
+            budget.charge(1)
+        else:
+            budget.charge_for(value)
+        return value
+
     def concatenate(self, values: tuple[Any, ...]) -> str:
         budget = current_budget.get()
         parts = [budget.text(value) for value in values]
@@ -266,6 +275,17 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         return binary_operation(current_budget.get(), operator, left, right)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if type(obj) is dict and attribute in obj and attribute not in METHODS[dict]:
+            return obj[attribute]  # a key such as "copy" that a dict has a forbidden method for
+        return super().getattr(obj, attribute)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        if attribute.startswith("_"):
+            # Jinja renders it as nothing and goes on. Whoever asks for this is no chat template.
+            raise SecurityError(f"the attribute {attribute[:40]!r} of a {type(obj).__name__} may not be used")
+        return super().unsafe_undefined(obj, attribute)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         if not super().is_safe_attribute(obj, attr, value):
@@ -297,17 +317,21 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         kwargs.pop("_loop_vars", None)
         kwargs.pop("_block_vars", None)
         budget = current_budget.get()
-        budget.charge_for(*args, *kwargs.values())
+        budget.charge(1 + len(args) + len(kwargs))
         if isinstance(__obj, types.BuiltinMethodType):
             owner, name = __obj.__self__, __obj.__name__
             if name in METHODS.get(type(owner), ()):
                 return budget.admit(call_method(budget, owner, name, args, kwargs))
+        elif isinstance(__obj, types.MethodType) and isinstance(__obj.__self__, LoopContext):
+            budget.charge_for(*args, *kwargs.values())  # loop.changed compares
+            return budget.admit(__context.call(__obj, *args, **kwargs))
         elif (
             isinstance(__obj, (Macro, LoopContext))
             or any(__obj is function for function in __self._functions)
             or getattr(__obj, "is_bounded", False) is True
-            or (isinstance(__obj, types.MethodType) and isinstance(__obj.__self__, LoopContext))
         ):
+            for argument in args:
+                budget.charge_shallow(argument)  # dict and namespace copy it
             return budget.admit(__context.call(__obj, *args, **kwargs))
         elif isinstance(__obj, jinja2.Undefined):
             return __context.call(__obj, *args, **kwargs)  # which says what is undefined
