@@ -7,6 +7,9 @@ Measured, each as the median over interleaved runs (process, thread, process, ..
 * ``port 16 rows``: a step with one decode row for each of 16 sequences, less the worker's own time for it;
 * ``ping``: a Ping through the transport, which never visits the decode thread.
 
+Empty steps and pings follow each other closely, so that caches are warm and no thread sleeps deeply; a
+16-row step leaves the parent asleep for milliseconds and the caches full of weights, as real steps do.
+
 Usage: python bench/round_trip.py [--model FILE] [--runs N] [--steps N] [--json]
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import statistics
 import sys
 import tempfile
@@ -21,6 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 import supervisors as sup
@@ -174,6 +179,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or build_model(Path(folder))
         result = trio.run(measure, model, options.runs, options.steps)
