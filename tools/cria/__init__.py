@@ -1,0 +1,1 @@
+"""Everything that makes `cria`, the house model: corpus, tokenizer, training, export, evaluation."""
