@@ -137,6 +137,21 @@ async def test_a_cancelled_block_ends_the_worker_too_while_it_decodes(tiny_model
     assert transport._process.returncode == 0
 
 
+async def test_nothing_is_left_open_after_workers_that_ended_died_or_never_were(tiny_model_path: Path) -> None:
+    async def rounds() -> None:
+        async with open_transport("process") as transport:
+            await load(transport, tiny_model_path)
+        await death_of("sys.exit(1)")
+        with pytest.raises(FileNotFoundError):
+            async with open_transport("process", command=["/nonexistent/python"]):
+                raise AssertionError("unreachable")
+
+    await rounds()
+    before = len(os.listdir("/proc/self/fd"))
+    await rounds()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_a_cancelled_block_still_writes_what_was_queued_before_its_stop(tiny_model_path: Path) -> None:
     with trio.CancelScope() as scope:
         async with open_transport("process", stop_seconds=30) as transport:
