@@ -16,6 +16,7 @@ def test_facts_of_the_random_model(tiny_model_path: Path) -> None:
     assert facts.name == "random-q8_0"
     assert facts.architecture == "llama"
     assert facts.weight_types == {"q8_0": 30, "f32": 9}
+    assert facts.matrix_types == {"q8_0": 30}
     assert facts.dominant_type == "q8_0"
     assert facts.parameter_count == 3_410_176
     assert (facts.n_layer, facts.n_embd, facts.n_head, facts.n_head_kv) == (4, 256, 4, 2)

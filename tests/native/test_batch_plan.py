@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 
 from paddock.errors import InvalidBatch
 from paddock.native.batch import Chunk, SampleMode
-from paddock.native.batch_plan import BatchLimits, HeldSequence, Padding, plan_batch
+from paddock.native.batch_plan import BatchLimits, BatchPlan, HeldSequence, Padding, pass_cost, plan_batch
 
-LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, longest_gap=1)
+LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, fill_gaps=True)
 HELD = {
     0: HeldSequence(10, 0),
     1: HeldSequence(11, 5),
@@ -81,39 +83,74 @@ def test_numpy_tokens_are_accepted() -> None:
     assert plan_batch([chunk(0, 10, 0, np.array([1, 2], np.int32))], HELD, LIMITS).n_rows == 2
 
 
+def single(*names: int) -> list[Chunk]:
+    """One row for each sequence, all of them open and empty in ``WIDE``."""
+    return [chunk(name, 0, 0) for name in names]
+
+
+WIDE = {name: HeldSequence(0, 0) for name in range(32)}
+WIDE_LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=32, n_batch=64, fill_gaps=True)
+
+
+def padded(*names: int, held: dict[int, HeldSequence] = WIDE, limits: BatchLimits = WIDE_LIMITS) -> list[int]:
+    return [padding.sequence_id for padding in plan_batch(single(*names), held, limits).paddings]
+
+
 def test_chunks_are_ordered_by_sequence_id() -> None:
     plan = plan_batch([chunk(5, 15, 1), chunk(0, 10, 0), chunk(1, 11, 5)], HELD, LIMITS)
     assert [c.sequence_id for c in plan.chunks] == [0, 1, 5]
-    assert plan.paddings == ()  # a gap of three is longer than longest_gap
 
 
-def test_a_gap_between_single_rows_is_filled_in_a_free_or_an_idle_sequence() -> None:
-    plan = plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, LIMITS)
-    assert plan.paddings == (Padding(5, 1),)
-    assert plan.n_rows == 3
+def test_a_gap_is_filled_where_another_pass_would_cost_more() -> None:
+    assert padded(0, 1, 3, 4) == [2]
+    assert padded(0, 1, 2, 4, 5, 6, 8, 9) == [3, 7]
+    assert padded(0, 1, 2, 6, 7) == [3, 4, 5]
+    assert padded(0, 1, 2, 9, 10) == []
+    assert padded(0, 1, 2, 3) == []
+
+
+def test_a_gap_beside_a_single_row_is_left_since_such_a_pass_is_cheap() -> None:
+    assert padded(0, 2) == []
+    assert padded(0, 1, 2, 4) == []
+    assert padded(0, 2, 3, 4) == []
+    assert padded(0, 2, 4, 6, 8) == []
+
+
+def test_an_idle_sequence_is_padded_where_it_stands() -> None:
+    held = WIDE | {2: HeldSequence(4, 17)}
+    assert plan_batch(single(0, 1, 3, 4), held, WIDE_LIMITS).paddings == (Padding(2, 17),)
 
 
 def test_gaps_are_not_filled_beside_prompt_rows_or_in_a_full_sequence_or_without_room() -> None:
-    assert plan_batch([chunk(4, 14, 60, [1, 2]), chunk(6, 16, 1)], HELD, LIMITS).paddings == ()
-    assert plan_batch([chunk(1, 11, 5), chunk(0, 10, 0)], HELD, LIMITS).paddings == ()
-    full = HELD | {5: HeldSequence(15, 64)}
-    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], full, LIMITS).paddings == ()
-    tight = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=2, longest_gap=1)
-    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, tight).paddings == ()
-    never = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, longest_gap=0)
-    assert plan_batch([chunk(4, 14, 60), chunk(6, 16, 1)], HELD, never).paddings == ()
+    with_prompt = [*single(0, 1, 3), chunk(4, 0, 0, [1, 2])]
+    assert plan_batch(with_prompt, WIDE, WIDE_LIMITS).paddings == ()
+    assert padded(0, 1, 3, 4, held=WIDE | {2: HeldSequence(None, 64)}) == []
+    assert padded(0, 1, 3, 4, limits=attrs.evolve(WIDE_LIMITS, n_batch=4)) == []
+    assert padded(0, 1, 3, 4, limits=attrs.evolve(WIDE_LIMITS, fill_gaps=False)) == []
+
+
+def passes(plan: BatchPlan) -> list[int]:
+    """Rows of each pass, as llama.cpp splits a batch of single rows."""
+    ids = sorted([c.sequence_id for c in plan.chunks] + [padding.sequence_id for padding in plan.paddings])
+    sizes = [1]
+    for before, after in pairwise(ids):
+        if after == before + 1:
+            sizes[-1] += 1
+        else:
+            sizes.append(1)
+    return sizes
 
 
 @given(
     st.sets(st.integers(0, 31), min_size=1, max_size=32),
-    st.integers(0, 4),
+    st.booleans(),
     st.integers(1, 40),
     st.randoms(use_true_random=False),
 )
-def test_padding_never_exceeds_the_batch_and_only_stands_between_chunks(
-    ids: set[int], longest_gap: int, n_batch: int, random: Any
+def test_padding_never_exceeds_the_batch_stands_between_chunks_and_never_costs_more(
+    ids: set[int], fill_gaps: bool, n_batch: int, random: Any
 ) -> None:
-    limits = BatchLimits(n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=n_batch, longest_gap=longest_gap)
+    limits = BatchLimits(n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=n_batch, fill_gaps=fill_gaps)
     held = {name: HeldSequence(0, name % 5) for name in range(32)}
     chunks = [chunk(name, 0, name % 5, [1], random.choice(list(SampleMode))) for name in ids]
     random.shuffle(chunks)
@@ -123,7 +160,9 @@ def test_padding_never_exceeds_the_batch_and_only_stands_between_chunks(
         return
     plan = plan_batch(chunks, held, limits)
     assert plan.n_rows == len(plan.chunks) + len(plan.paddings) <= n_batch
-    padded = {padding.sequence_id for padding in plan.paddings}
-    assert not padded & ids
-    assert all(min(ids) < name < max(ids) for name in padded)
+    between = {padding.sequence_id for padding in plan.paddings}
+    assert not between & ids
+    assert all(min(ids) < name < max(ids) for name in between)
     assert {c.sequence_id for c in plan.chunks} == ids
+    bare = BatchPlan(plan.chunks, (), len(plan.chunks))
+    assert sum(map(pass_cost, passes(plan))) <= sum(map(pass_cost, passes(bare)))

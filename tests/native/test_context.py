@@ -79,7 +79,7 @@ def test_contexts_of_odd_shapes_decode(
         ("n_ctx", 0), ("n_ctx", 2**31), ("n_ctx", True), ("n_ctx", 1.5), ("n_seq_max", 0), ("n_seq_max", 257),
         ("n_batch", 0), ("n_ubatch", 0), ("n_ubatch", 2**21), ("n_threads", 0), ("n_threads_batch", 513),
         ("type_k", "q9"), ("type_v", 1), ("type_v", "q8_0"), ("flash_attention", 1), ("kv_unified", None),
-        ("longest_gap", -1),
+        ("fill_gaps", 1),
     ],
 )  # fmt: skip
 def test_a_context_parameter_outside_its_range_is_refused(name: str, value: object) -> None:

@@ -68,35 +68,36 @@ def beside_others(
 
 # Two threads on a busy machine of two cores wait for each other most of the time.
 @pytest.mark.parametrize("n_threads", [1, pytest.param(2, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("longest_gap", [0, 7])
+@pytest.mark.parametrize("fill_gaps", [False, True])
 def test_logits_do_not_depend_on_neighbours_ids_chunks_or_padding(
-    make_context: Callable[..., Context], longest_gap: int, n_threads: int
+    make_context: Callable[..., Context], fill_gaps: bool, n_threads: int
 ) -> None:
     prompts = {name: prompt_of(name, 3 + 29 * name) for name in range(8)}
     single = make_context(n_seq_max=1)
     expected = {name: alone(single, prompt) for name, prompt in prompts.items()}
     context = make_context(
-        n_seq_max=8, longest_gap=longest_gap, n_threads=n_threads, n_threads_batch=n_threads, n_batch=256
+        n_seq_max=8, fill_gaps=fill_gaps, n_threads=n_threads, n_threads_batch=n_threads, n_batch=256
     )
     for chunk in (2, 17, 256):
         got = beside_others(context, prompts, chunk, random.Random(chunk))
         assert got == expected
         for name in prompts:
             context.release_sequence(name, 1)
-    assert (context.padding_rows > 0) == (longest_gap > 0)
+    assert (context.padding_rows > 0) == fill_gaps
 
 
 def test_padding_leaves_no_trace_in_the_sequence_that_it_borrows(make_context: Callable[..., Context]) -> None:
-    context = make_context(longest_gap=1)
+    context = make_context()
     prompt = prompt_of(1, 20)
     expected = alone(context, prompt, sequence_id=1)
     rows = [prefill(context, 1, prompt, 512)]
-    for name in (0, 2):
+    others = (0, 2, 3, 4)  # enough of them for a gap to cost more than a padding row
+    for name in others:
         context.open_sequence(name, 1, GREEDY)
         decode(context, name, 1, [5, 6])
     while len(rows) < STEPS:
         before = context.padding_rows
-        context.decode_and_sample_batch([Chunk(name, 1, context.position(name), [7]) for name in (0, 2)])
+        context.decode_and_sample_batch([Chunk(name, 1, context.position(name), [7]) for name in others])
         assert context.padding_rows == before + 1
         assert context.position(1) == len(prompt) + len(rows) - 1
         rows += logits(context, [logits_chunk(context, 1, 1, [argmax(rows[-1])])])
@@ -104,25 +105,28 @@ def test_padding_leaves_no_trace_in_the_sequence_that_it_borrows(make_context: C
 
 
 def test_padding_in_a_free_sequence_is_gone_when_it_is_opened(make_context: Callable[..., Context]) -> None:
-    context = make_context(longest_gap=1)
-    for name in (0, 2):
+    context = make_context()
+    names = (0, 1, 3, 4)
+    for name in names:
         context.open_sequence(name, 1, GREEDY)
-    context.decode_and_sample_batch([Chunk(name, 1, 0, [7]) for name in (0, 2)])
+    context.decode_and_sample_batch([Chunk(name, 1, 0, [7]) for name in names])
     assert context.padding_rows == 1
-    context.open_sequence(1, 1, GREEDY)
-    assert context.position(1) == 0
-    context.decode_and_sample_batch([Chunk(1, 1, 0, [5, 6], SampleMode.TOKEN)])
+    context.open_sequence(2, 1, GREEDY)
+    assert context.position(2) == 0
+    context.decode_and_sample_batch([Chunk(2, 1, 0, [5, 6], SampleMode.TOKEN)])
 
 
 def test_an_aborted_call_leaves_no_trace(make_context: Callable[..., Context]) -> None:
-    context = make_context(longest_gap=1)
+    context = make_context()
     prompt = prompt_of(2, 30)
     expected = alone(context, prompt, sequence_id=2)
-    context.open_sequence(0, 1, GREEDY)
-    decode(context, 0, 1, [5, 6])
+    names = (0, 2, 3, 4)
+    for name in names:
+        context.open_sequence(name, 1, GREEDY)
+        decode(context, name, 1, [5, 6])
     rows = [prefill(context, 2, prompt, 512)]
     while len(rows) < STEPS:
-        chunks = [logits_chunk(context, name, 1, [argmax(rows[-1])]) for name in (0, 2)]
+        chunks = [logits_chunk(context, name, 1, [argmax(rows[-1])]) for name in names]
         context.abort()
         with pytest.raises(DecodeAborted):
             context.decode_and_sample_batch(chunks)

@@ -21,17 +21,18 @@ __all__ = ["ModelFacts", "facts_of"]
 class ModelFacts:
     """Facts of one model file. Counts are those of the header; 0 where it does not say.
 
-    ``weight_types`` counts tensors by ggml type name; ``dominant_type`` is the type of the most weights
-    among the matrices. ``n_head`` and ``n_head_kv`` are the largest of any layer. ``memory_class`` is
-    "attention", "sliding_window", "recurrent" or "hybrid". ``header_digest`` is a BLAKE2b-128 over metadata
-    and tensor table, the part of a model's fingerprint that costs nothing (it does not cover the weights'
-    bytes).
+    ``weight_types`` counts tensors by ggml type name, ``matrix_types`` those of two dimensions and more;
+    ``dominant_type`` is the type of the most weights among the matrices. ``n_head`` and ``n_head_kv`` are
+    the largest of any layer. ``memory_class`` is "attention", "sliding_window", "recurrent" or "hybrid".
+    ``header_digest`` is a BLAKE2b-128 over metadata and tensor table, the part of a model's fingerprint
+    that costs nothing (it does not cover the weights' bytes).
     """
 
     path: Path
     name: str
     architecture: str
     weight_types: Mapping[str, int]
+    matrix_types: Mapping[str, int]
     dominant_type: str
     parameter_count: int
     file_size: int
@@ -69,6 +70,7 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         name=_text(metadata, "general.name") or header.path.stem,
         architecture=architecture,
         weight_types=dict(Counter(tensor.ggml_type for tensor in header.tensors)),
+        matrix_types=dict(Counter(t.ggml_type for t in header.tensors if len(t.dims) > 1)),
         dominant_type=weights.most_common(1)[0][0] if weights else "",
         parameter_count=sum(tensor.n_elements for tensor in header.tensors),
         file_size=header.file_size,

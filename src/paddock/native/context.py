@@ -39,6 +39,8 @@ _QUANTIZED = frozenset(_KV_TYPES) - {"f32", "f16", "bf16"}
 _KV_BLOCK = 32
 _MAX_CELLS = 2**31 - 1
 _PADDING_TOKEN = 0
+_ROW_INVARIANT = frozenset(["q8_0", "q4_0"])
+"""Weights whose kernels give a row the same bytes however many rows stand beside it."""
 
 
 def _whole(low: int, high: int) -> Any:
@@ -64,8 +66,8 @@ class ContextParameters:
     """The shape of a context. ``n_ctx`` is cells *per sequence*, rounded up to a multiple of 256.
 
     ``n_batch`` rows at most in one decode call, of which ``n_ubatch`` are computed at a time.
-    ``longest_gap``: gaps of at most so many sequence ids between single-row chunks are filled with padding
-    rows (0: never).
+    ``fill_gaps``: whether gaps in the sequence ids of single-row chunks may be filled with padding rows; None is
+    where more rows in a pass are known to leave the others' bytes alone (all matrices Q8_0 or Q4_0).
     """
 
     n_ctx: int = attrs.field(default=2048, validator=_whole(1, _MAX_CELLS))
@@ -79,7 +81,7 @@ class ContextParameters:
     type_v: str = attrs.field(default="f16", validator=_kv_type)
     kv_unified: bool = attrs.field(default=False, validator=_flag)
     offload_kqv: bool = attrs.field(default=True, validator=_flag)
-    longest_gap: int = attrs.field(default=1, validator=_whole(0, 256))
+    fill_gaps: bool | None = attrs.field(default=None, validator=attrs.validators.optional(_flag))
 
     def __attrs_post_init__(self) -> None:
         if self.type_v in _QUANTIZED and not self.flash_attention:
@@ -123,15 +125,17 @@ class Context:
         self._memory = lib.llama_get_memory(pointer)
         self._n_ctx = int(lib.llama_n_ctx_seq(pointer))
         n_batch = int(lib.llama_n_batch(pointer))
-        # Removing single cells again restores only plain attention memory.
-        exact_removal = model.memory_class == "attention" and not parameters.kv_unified
         self._removes_tails = model.memory_class == "attention"
+        fill_gaps = parameters.fill_gaps
+        if fill_gaps is None:
+            fill_gaps = model.facts.matrix_types.keys() <= _ROW_INVARIANT
         self._limits = BatchLimits(
             n_vocab=model.n_vocab,
             n_ctx=self._n_ctx,
             n_seq_max=parameters.n_seq_max,
             n_batch=n_batch,
-            longest_gap=parameters.longest_gap if exact_removal else 0,
+            # a padding cell can be taken out again only of plain attention memory
+            fill_gaps=fill_gaps and self._removes_tails and not parameters.kv_unified,
         )
         self._sequences = {name: _Sequence() for name in range(parameters.n_seq_max)}
         self._batch = DecodeBatch(lib, n_batch)
