@@ -70,8 +70,8 @@ class Child:
 
     @property
     def active(self) -> bool:
-        """True when it runs or is being restarted."""
-        return self.restarting or (self.process is not None and self.process.alive)
+        """True when it runs or is being restarted, or has ended and that has not been dealt with yet."""
+        return self.restarting or self.process is not None
 
     def info(self) -> ChildInfo:
         """The line as others see it."""

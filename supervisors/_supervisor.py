@@ -88,6 +88,7 @@ class _SupervisorLoop(SupervisionLoop):
         self.new: Child | None = None
         """The child that is being started and not in the table yet."""
         self.waits_for: AnyPid | None = None
+        self.starting_again: Child | None = None
         self.blocking_restarts: set[AnyPid] = set()
         """Processes that outlive their kill, for whose end a restart waits."""
 
@@ -167,9 +168,22 @@ class _SupervisorLoop(SupervisionLoop):
                 stop = self.stop_reason(item)
                 if stop is None:
                     self.put_off.append(item)
+                    if kind == CHILD_EXIT:
+                        self.interrupt_restart(payload)
                 elif not self.stopping:
                     raise stop
         return True
+
+    def interrupt_restart(self, pid: AnyPid) -> None:
+        """Give up a start whose group has to be restarted anyway, since ``pid`` has ended: it may take for ever."""
+        failed, starting = self.by_process.get(pid), self.starting_again
+        if failed is None or failed.process is not pid or failed.stopping or starting is None:
+            return
+        process = starting.process
+        if process is None or process.ready or after_exit(failed.spec.restart, pid.exit_reason) != "restart":
+            return
+        if starting in affected_children(self.flags.strategy, list(self.children.values()), failed):
+            abort_start(process)
 
     def meanwhile(self, item: Item, command: Command, from_: From) -> None:
         """A command that comes during an operation: what concerns a restarting child is settled at once."""
@@ -348,6 +362,7 @@ class _SupervisorLoop(SupervisionLoop):
         for place, child in enumerate(affected):
             if not child.restarting:
                 continue  # temporary, or terminated meanwhile
+            self.starting_again = child
             try:
                 await self.start(child)
             except (StartFailed, AlreadyStarted):
@@ -357,6 +372,8 @@ class _SupervisorLoop(SupervisionLoop):
                     later.restarting = False
                 self.pid.mailbox.put((RETRY, child, None))
                 return
+            finally:
+                self.starting_again = None
 
     # -- stopping
 

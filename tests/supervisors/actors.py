@@ -77,7 +77,7 @@ def worker(world: World, id: str, **spec: Any) -> sup.ChildSpec:
 
 
 class Defiant:
-    """A process that catches its cancellation and goes on until it is released."""
+    """A process that catches its cancellation and goes on until it is released; later ones are well-behaved."""
 
     def __init__(self) -> None:
         self.released = trio.Event()
@@ -85,6 +85,8 @@ class Defiant:
 
     async def run(self) -> None:
         self.running.set()
+        if self.released.is_set():
+            await trio.sleep_forever()
         while not self.released.is_set():
             try:
                 await trio.sleep_forever()
