@@ -12,13 +12,13 @@ import trio
 from port_harness import exists, is_running, load, opening, prompt, receive_until
 
 from paddock.engine import protocol
-from paddock.engine.transport import (
+from paddock.engine.process_transport import (
     MAX_UNSENT_BYTES,
     LastWords,
     ProcessTransport,
     describe_exit,
-    open_transport,
 )
+from paddock.engine.transport import open_transport
 from paddock.errors import WorkerBusy, WorkerDied
 
 CHATTY = [sys.executable, "-c", "import os, sys; connection = int(sys.argv[1]); exec(os.environ['SCRIPT'])"]

@@ -38,7 +38,8 @@ from paddock.engine.messages import (
     WorkerRefused,
     WorkerStatus,
 )
-from paddock.engine.transport import WORKER_COMMAND, Isolation, Transport, open_transport
+from paddock.engine.process_transport import WORKER_COMMAND
+from paddock.engine.transport import Isolation, Transport, open_transport
 from paddock.engine.worker_log import WorkerLog
 from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
 from paddock.telemetry.loggers import get_logger
