@@ -89,9 +89,9 @@ def test_logits_do_not_depend_on_neighbours_ids_chunks_or_padding(
 def test_padding_leaves_no_trace_in_the_sequence_that_it_borrows(make_context: Callable[..., Context]) -> None:
     context = make_context()
     prompt = prompt_of(1, 20)
-    expected = alone(context, prompt, sequence_id=1)
-    rows = [prefill(context, 1, prompt, 512)]
-    others = (0, 2, 3, 4)  # enough of them for a gap to cost more than a padding row
+    expected = alone(context, prompt, sequence_id=2)
+    rows = [prefill(context, 2, prompt, 512)]
+    others = (0, 1, 3, 4)  # enough of them for a gap to cost more than a padding row
     for name in others:
         context.open_sequence(name, 1, GREEDY)
         decode(context, name, 1, [5, 6])
@@ -99,8 +99,8 @@ def test_padding_leaves_no_trace_in_the_sequence_that_it_borrows(make_context: C
         before = context.padding_rows
         context.decode_and_sample_batch([Chunk(name, 1, context.position(name), [7]) for name in others])
         assert context.padding_rows == before + 1
-        assert context.position(1) == len(prompt) + len(rows) - 1
-        rows += logits(context, [logits_chunk(context, 1, 1, [argmax(rows[-1])])])
+        assert context.position(2) == len(prompt) + len(rows) - 1
+        rows += logits(context, [logits_chunk(context, 2, 1, [argmax(rows[-1])])])
     assert rows == expected
 
 
@@ -119,17 +119,18 @@ def test_padding_in_a_free_sequence_is_gone_when_it_is_opened(make_context: Call
 def test_an_aborted_call_leaves_no_trace(make_context: Callable[..., Context]) -> None:
     context = make_context()
     prompt = prompt_of(2, 30)
-    expected = alone(context, prompt, sequence_id=2)
-    names = (0, 2, 3, 4)
+    expected = alone(context, prompt, sequence_id=3)
+    names = (0, 1, 3, 4)
     for name in names:
         context.open_sequence(name, 1, GREEDY)
         decode(context, name, 1, [5, 6])
-    rows = [prefill(context, 2, prompt, 512)]
+    rows = [prefill(context, 3, prompt, 512)]
     while len(rows) < STEPS:
         chunks = [logits_chunk(context, name, 1, [argmax(rows[-1])]) for name in names]
         context.abort()
         with pytest.raises(DecodeAborted):
             context.decode_and_sample_batch(chunks)
         context.clear_abort()
-        rows.append(logits(context, chunks)[1])
+        rows.append(logits(context, chunks)[2])
     assert rows == expected
+    assert context.padding_rows == STEPS - 1
