@@ -113,7 +113,7 @@ class _Chat:
         path = trio.Path(name)
         try:
             path = await path.expanduser()
-            await path.write_bytes(json_bytes(self.conversation.described()))
+            await path.write_bytes(json_bytes(self.conversation.described(), indent=2))
         except (OSError, ValueError, RuntimeError) as error:
             note(f"cannot write {path}: {error}")
         else:

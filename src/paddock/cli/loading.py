@@ -14,6 +14,7 @@ from paddock.cli.options import load_arguments
 from paddock.cli.output import note
 from paddock.cli.terminal import is_interactive
 from paddock.config import ModelConfig
+from paddock.models.references import resolve
 
 __all__ = ["load_with_progress", "loaded_model", "model_config"]
 
@@ -21,8 +22,15 @@ _LINE_SECONDS = 2.0
 """Without a terminal, a line of progress comes no more often than this."""
 
 
+_SMALL_MODEL_BYTES = 32 * 1024 * 1024
+"""Below it, threads wait for each other longer than they compute, and on a busy machine very much longer."""
+
+
 def model_config(source: str, options: Mapping[str, Any], **defaults: Any) -> ModelConfig:
-    """The configuration that the command line asks for. Raises InvalidConfiguration."""
+    """The configuration that the command line asks for; a small model gets one thread. Raises InvalidConfiguration,
+    ModelNotFound and InvalidModelFile."""
+    if resolve(source).stat().st_size < _SMALL_MODEL_BYTES:
+        defaults["n_threads"] = 1
     return ModelConfig(source=source, **{**defaults, **load_arguments(options)})
 
 
@@ -70,7 +78,7 @@ def _lines(name: str) -> Iterator[Callable[[float], None]]:
     def report(fraction: float) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last >= _LINE_SECONDS and fraction < 1.0:
+        if now - last >= _LINE_SECONDS and 0.0 < fraction < 1.0:
             last = now
             note(f"loading {name}: {fraction:.0%}")
 

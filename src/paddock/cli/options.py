@@ -58,7 +58,7 @@ def load_options(function: F) -> F:
         ),
         click.option(
             "--threads", type=int, metavar="N", cls=SectionOption, section=LOADING,
-            help="Threads that compute.  [default: the CPUs there are, at most 16]",
+            help="Threads that compute.  [default: the CPUs there are, at most 16; 1 for a model below 32 MiB]",
         ),
         click.option(
             "--n-ctx", type=int, metavar="N", cls=SectionOption, section=LOADING,

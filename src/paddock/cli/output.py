@@ -23,8 +23,8 @@ def note(line: str) -> None:
 
 
 def write_json(value: object) -> None:
-    """The one JSON object of a command. Raises BrokenPipeError when nobody reads it."""
-    _write(as_json(value, sys.stdout.encoding or "utf-8"))
+    """The one JSON object of a command: a line, or indented on a terminal. Raises BrokenPipeError when nobody reads."""
+    _write(as_json(value, encoding=sys.stdout.encoding or "utf-8", indent=2 if sys.stdout.isatty() else None))
 
 
 def write_text(text: str) -> None:

@@ -39,13 +39,14 @@ def plain(value: object) -> Any:
     return str(value) if isinstance(value, PurePath) else repr(value)
 
 
-def as_json(value: object, encoding: str = "utf-8") -> bytes:
-    """One JSON object, indented, with a line end. What ``encoding`` lacks is escaped, lone surrogates too."""
+def as_json(value: object, *, encoding: str = "utf-8", indent: int | None = None) -> bytes:
+    """One JSON object and a line end, on one line without ``indent``. What ``encoding`` lacks is escaped, lone
+    surrogates too."""
     prepared = plain(value)
     try:
-        return (json.dumps(prepared, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return (json.dumps(prepared, indent=2, allow_nan=False) + "\n").encode("ascii")
+        return (json.dumps(prepared, indent=indent, ensure_ascii=False, allow_nan=False) + "\n").encode(encoding)
+    except UnicodeEncodeError:
+        return (json.dumps(prepared, indent=indent, allow_nan=False) + "\n").encode("ascii")
 
 
 def printable(text: str) -> str:

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from real_command import assert_gone, at_terminal, run_paddock
+
+
+def test_each_line_of_a_pipe_is_a_turn(greeting_model: Path) -> None:
+    ended = run_paddock("chat", greeting_model, "-q", stdin=b"Hi\n\nAgain\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"Hello!\nHello!\n", b"")
+
+
+def test_json_is_one_object_with_all_turns_and_the_same_each_time(tiny_model_path: Path) -> None:
+    arguments = ("chat", tiny_model_path, "--json", "--seed", "7", "-n", "8", "--system", "Be brief.")
+    first, second = (run_paddock(*arguments, stdin=b"Hi\n/help\nAgain\n") for _ in range(2))
+    assert first.returncode == 0
+    assert first.stdout == second.stdout
+    conversation = json.loads(first.stdout)
+    assert conversation["system"] == "Be brief."
+    assert [turn["user"] for turn in conversation["turns"]] == ["Hi", "Again"]
+    one, two = conversation["turns"]
+    assert len(one["token_ids"]) == 8
+    assert two["usage"]["prompt_tokens"] > one["usage"]["prompt_tokens"]
+    assert b"/reset" in first.stderr
+
+
+def test_reset_and_system_begin_anew_and_save_writes_what_there_is(tiny_model_path: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    script = f"Hi\n/save {saved}\n/reset\nHi\n/system Short.\n/system\nHi\n/nonsense\n/save\n/quit\nnever said\n"
+    ended = run_paddock("chat", tiny_model_path, "--json", "-q", "--seed", "7", "-n", "8", stdin=script.encode())
+    assert ended.returncode == 0
+    (before,) = json.loads(saved.read_bytes())["turns"]
+    (after,) = json.loads(ended.stdout)["turns"]
+    assert before == after
+    assert b"no command /nonsense" in ended.stderr
+    assert b"/save needs a file name" in ended.stderr
+
+
+def test_a_turn_that_fails_has_its_error_and_the_next_one_works(greeting_model: Path) -> None:
+    script = b"x" * 5000 + b"\ncaf\xe9\nHi\n"
+    ended = run_paddock("chat", greeting_model, "--json", stdin=script)
+    assert ended.returncode == 1
+    turns = json.loads(ended.stdout)["turns"]
+    assert [turn.get("error", {}).get("type") for turn in turns] == ["ContextOverflow", "InvalidParameter", None]
+    assert turns[2]["assistant"] == "Hello!"
+
+
+def test_a_model_without_a_chat_template_is_refused(scripted_model: Callable[..., Path]) -> None:
+    ended = run_paddock("chat", scripted_model(b"x", chat_template=None), "--json", stdin=b"Hi\n")
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"]["type"] == "ChatTemplateMissing"
+
+
+def test_at_a_terminal_control_c_cancels_the_reply_and_control_d_leaves(endless_model: Path) -> None:
+    with at_terminal("chat", endless_model) as terminal:
+        terminal.wait_for(rb"> ")
+        workers = terminal.family()
+        terminal.type(b"Hi\r")
+        terminal.wait_for(rb"Hello wide world")
+        terminal.type(b"\x03")
+        terminal.wait_for(rb"cancelled[^\n]*\n[^\n]*> ")
+        terminal.type(b"/help\r")
+        terminal.wait_for(rb"/reset.*forget")
+        terminal.wait_for(rb"> ")
+        terminal.type(b"Hi\r")
+        terminal.wait_for(rb"Hello wide world")
+        terminal.type(b"\x03")
+        terminal.wait_for(rb"cancelled[^\n]*\n[^\n]*> ")
+        terminal.type(b"\x04")
+        assert terminal.end() == 0
+        assert len(workers) == 1
+        assert_gone(workers)
+
+
+def test_at_a_terminal_control_c_at_the_prompt_leaves_with_130(greeting_model: Path) -> None:
+    with at_terminal("chat", greeting_model) as terminal:
+        terminal.wait_for(rb"> ")
+        workers = terminal.family()
+        terminal.type(b"half a line\x03")
+        assert terminal.end() == 130
+        assert len(workers) == 1
+        assert_gone(workers)
