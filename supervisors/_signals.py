@@ -206,8 +206,10 @@ async def stop(target: Target, reason: Reason = NORMAL, timeout: float = math.in
     """Have a server run its ``terminate`` and end with ``reason``, or cancel a plain process; wait for the end.
 
     A checkpoint. NoProc when there is none, CallingSelf, CallTimeout (it may still end later), and ServerExited when
-    it ended for another reason than asked.
+    it ended for another reason than asked. A timeout that is no time (TypeError, ValueError) leaves it alone.
     """
+    if not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
     pid = target.resolve()
     if pid is None or pid.mailbox.closed:
         raise NoProc(target)

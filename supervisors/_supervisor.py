@@ -265,11 +265,12 @@ class _SupervisorLoop(SupervisionLoop):
         try:
             pid = await self.start(child, context)
         finally:
-            # while the supervisor stops it is still to be found as new
-            if child.process is None or child.process.ready:
+            # interrupted by a stop it is still to be found as new: it may even be ready, and nobody else knows of it
+            if child.process is None:
                 self.new = None
         if pid is not IGNORE or spec.restart != "temporary":
             self.children[spec.id] = child
+        self.new = None
         return pid
 
     async def start(self, child: Child, context: Context | None = None) -> AnyPid:
