@@ -44,7 +44,7 @@ __all__ = ["EXIT_PROTOCOL", "main"]
 EXIT_PROTOCOL: Final = 3
 
 _RECEIVE_BYTES: Final = 1 << 18
-_PARENT_CHECK_SECONDS: Final = 1
+_PARENT_CHECK_MICROSECONDS: Final = 500_000
 
 
 def main() -> NoReturn:
@@ -136,7 +136,7 @@ def forward_logs(emit: Callable[[FromWorker], None]) -> None:
 
 def _receive(connection: socket.socket, executor: Executor) -> NoReturn:
     # SO_RCVTIMEO bounds recv alone; a socket timeout of Python's would bound the writers' sendall as well.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _PARENT_CHECK_SECONDS, 0))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, _PARENT_CHECK_MICROSECONDS))
     parent = os.getppid()
     parser = FrameParser()
     while True:
