@@ -115,13 +115,18 @@ class Runtime:
             name=registry.via(model_key(name)),
         )
         try:
-            supervisor = await sup.start_child(self._models_supervisor, spec)
+            # Its supervisor starts it whether or not anybody waits: to be able to undo it, wait. Loading comes later.
+            with trio.CancelScope(shield=True):
+                supervisor = await sup.start_child(self._models_supervisor, spec)
         except sup.AlreadyStarted:
             raise ModelAlreadyLoaded(name) from None
+        except (sup.NoProc, sup.ServerExited):
+            raise RuntimeClosed from None
         served = None
         try:
             served = await sup.call(registry.via(machine_key(name)), AwaitServing(), timeout=math.inf)
         except (sup.NoProc, sup.ServerExited) as gone:
+            self._check_open()
             raise ModelLoadFailed(name, f"its supervision tree ended: {gone}") from gone
         finally:
             if served is None:

@@ -105,10 +105,19 @@ class ModelMachine(sup.GenStatem):
                 return self._port_down(content.reason, state)
             if content.pid is self._batch:
                 self._batch = None
-                self._fail_running(ModelUnavailable(self._plan.name, f"its batch actor ended: {content.reason}"))
+                self._batch_down(content.reason)
             elif content.pid in self._leases:
                 self._request_down(content.pid, content.reason)
         return sup.keep_state()
+
+    def _batch_down(self, reason: object) -> None:
+        """Its supervisor stops the batch actor before this process: that is the end of the model, not a fault of it."""
+        if isinstance(reason, sup.Shutdown):
+            for pid, lease in self._leases.items():
+                if lease is not None:
+                    sup.cast(pid, CancelRequest("shutdown"))
+        else:
+            self._fail_running(ModelUnavailable(self._plan.name, f"its batch actor ended: {reason}"))
 
     def _fail_running(self, error: PaddockError) -> None:
         for pid, lease in self._leases.items():
