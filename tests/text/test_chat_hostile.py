@@ -235,6 +235,15 @@ def test_a_broken_template_fails_closed_with_a_reason(source: str) -> None:
     assert len(refused(source)) < 700
 
 
+def test_methods_that_are_not_listed_do_not_exist() -> None:
+    source = "{{ ''.encode }}{{ messages.append }}{{ (1).bit_length }}{{ (1.5).hex }}{{ messages[0].update }}"
+    assert ChatTemplate(source).render(MESSAGES) == ""
+
+
+def test_a_key_may_be_called_like_a_forbidden_method() -> None:
+    assert ChatTemplate("{{ messages[0].copy }}").render([MESSAGES[0] | {"copy": "mine"}]) == "mine"
+
+
 def test_the_reason_names_the_line_of_the_template() -> None:
     assert refused("line one\n\n{{ messages[0].role + 1 }}\n").startswith("line 3: TypeError")
     assert "line 2" in refused("line one\n{% nonsense %}\n")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import codecs
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from test_detokenizer import CRITICAL, whole_and_generated
 from test_stops import slow_scan
 
 from paddock.text.pieces import PieceTable
-from paddock.text.stream import AssembledDelta, TextAssembler
+from paddock.text.stream import AssembledDelta, TextAssembler, TokenLogprob
 
 PIECES = [bytes([byte]) for byte in range(256)] + [
     b"<s>",
@@ -71,21 +73,19 @@ def test_text_is_that_of_the_whole_up_to_the_stop_and_every_token_is_reported_on
 
 
 @settings(max_examples=400, deadline=None)
-@given(tokens=TOKENS, clean_spaces=st.booleans())
-def test_a_token_comes_with_the_delta_that_completes_its_text(tokens: list[int], clean_spaces: bool) -> None:
-    """Once a token is reported, what follows no longer depends on it: the rest is the text of the other tokens."""
-    table = table_with(clean_spaces=clean_spaces)
-    assembler = TextAssembler(table)
-    text, reported = "", 0
+@given(tokens=TOKENS)
+def test_a_token_comes_with_the_delta_that_completes_its_text_no_sooner_and_no_later(tokens: list[int]) -> None:
+    assembler = TextAssembler(table_with(clean_spaces=False))
+    whole, ends, reported = b"", [], 0
     for token in tokens:
         delta = assembler.feed(token)
-        if delta is not None:
-            text += delta.text
-            reported += len(delta.token_ids)
-        # The shortest text that the reported tokens can have, whatever comes: what any continuation begins with.
-        raw = b"".join(PIECES[t] if t != CONTROL else b"" for t in tokens[:reported])
-        complete = raw.replace(b" ", b"").decode("utf-8", "replace").rstrip("\ufffd")
-        assert text.replace(" ", "").startswith(complete)
+        reported += len(delta.token_ids) if delta else 0
+        whole += b"" if token == CONTROL else PIECES[token]
+        ends.append(len(whole))
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(whole)
+        certain = len(whole) - len(decoder.getstate()[0])
+        assert reported == sum(end <= certain for end in ends)
 
 
 def test_the_tokens_of_a_split_character_come_with_the_character() -> None:
@@ -106,15 +106,15 @@ def test_text_is_emitted_while_its_token_is_still_incomplete() -> None:
     assert assembler.finish() is None
 
 
+def test_tokens_whose_spaces_are_removed_come_as_soon_as_that_is_known() -> None:
+    assembler = TextAssembler(table_with(clean_spaces=True))
+    assert [assembler.feed(ord(char)) for char in " ' "] == [None] * 3
+    assert assembler.feed(ord("x")) == AssembledDelta("'x", tuple(b" ' x"))
+
+
 def test_a_control_token_is_reported_without_text() -> None:
     assembler = TextAssembler(table_with(clean_spaces=False))
-    assert assembler.feed(CONTROL, -0.5) == AssembledDelta("", (CONTROL,), assembler_row(CONTROL, -0.5))
-
-
-def assembler_row(token: int, logprob: float):  # type: ignore[no-untyped-def]
-    from paddock.text.stream import TokenLogprob
-
-    return (TokenLogprob(token, logprob),)
+    assert assembler.feed(CONTROL, -0.5) == AssembledDelta("", (CONTROL,), (TokenLogprob(CONTROL, -0.5),))
 
 
 def test_no_token_can_follow_the_end() -> None:

@@ -21,16 +21,16 @@ from paddock.text.pieces import PieceTable
 
 __all__ = ["IncrementalDetokenizer", "detokenize"]
 
-# The passes work on text in which each byte is one character. Bytes of the prompt that can still matter
-# (only these four can: every pattern below is made of them but for its last character) are shifted by 256,
-# so that they are matched like any other and can be left out of the output.
-_CONTEXT = b" 'rv"
+# The passes work on text in which each byte is one character. Only the second pass can remove a space because of what
+# stands before it, so only spaces and apostrophes at the end of the prompt matter. They are shifted by 256: the second
+# pass matches them like others, and they are left out of the output.
+_CONTEXT = b" '"
 _SHIFT = 0x100
 
-_SPACE_BEFORE_MARK = re.compile("[ \u0120](?=[?!.,])")
+_SPACE_BEFORE_MARK = re.compile(" (?=[?!.,])")
 _LONE_APOSTROPHE = re.compile("[ \u0120](['\u0127])[ \u0120]")
-_CONTRACTION = re.compile("[ \u0120](?=['\u0127](?:[sm]|[r\u0172]e|[v\u0176]e))")
-_CONTRACTION_BEGUN = re.compile("[ \u0120](?:['\u0127][rv\u0172\u0176]?)?\\Z")
+_CONTRACTION = re.compile(" (?='(?:[sm]|[rv]e))")
+_CONTRACTION_BEGUN = re.compile(" (?:'[rv]?)?\\Z")
 _FROM_PROMPT = re.compile("[\u0100-\u01ff]+")
 _SPACES = (" ", "\u0120")
 _APOSTROPHES = ("'", "\u0127")
@@ -80,7 +80,7 @@ class _SpaceCleaner:
     def _pass_before_mark(self, text: str) -> str:
         """`` ?`` to ``?``, and so for ``! . ,``."""
         text = self._before_mark + text
-        keep = len(text) - text.endswith(_SPACES)
+        keep = len(text) - text.endswith(" ")
         self._before_mark = text[keep:]
         return _SPACE_BEFORE_MARK.sub("", text[:keep])
 
