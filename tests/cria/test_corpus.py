@@ -36,7 +36,7 @@ def test_a_document_depends_on_its_seed_and_index_alone() -> None:
 
 
 def test_every_document_ends_where_the_model_must_stop() -> None:
-    for segments in documents(SEED, 0, 500):
+    for segments in documents(SEED, 0, 300):
         last_trained = [text for text, trained in segments if trained][-1]
         assert last_trained.endswith((END_OF_TEXT, TURN_END))
 
@@ -50,7 +50,7 @@ def test_held_out_questions_are_stable_different_and_held_out(category: str) -> 
 
 
 def test_no_held_out_sum_is_in_the_training_text() -> None:
-    for index in range(3_000):
+    for index in range(600):
         text = text_of(index)
         if "tools:" in text:
             continue  # the sums of the tools are worked out by the tool
@@ -61,19 +61,19 @@ def test_no_held_out_sum_is_in_the_training_text() -> None:
 
 def test_every_equation_in_the_corpus_is_true() -> None:
     found = 0
-    for index in range(2_000):
+    for index in range(600):
         text = text_of(index)
         if FIM_PREFIX in text:
             continue  # cut anywhere, also within numbers
         for a, sign, b, result in re.findall(r"(?<![\d^])(\d+) ([+x-]) (\d+) = (\d+)", text):
             found += 1
             assert OPERATORS[sign](int(a), int(b)) == int(result)
-    assert found > 300
+    assert found > 90
 
 
 def test_every_tool_call_in_the_corpus_is_json_for_an_offered_tool() -> None:
     found = 0
-    for index in range(1_500):
+    for index in range(500):
         text = text_of(index)
         for body in re.findall(r"<tool_call>\n(.*?)\n</tool_call>", text):
             call = json.loads(body)
@@ -81,7 +81,7 @@ def test_every_tool_call_in_the_corpus_is_json_for_an_offered_tool() -> None:
             offered = re.search(rf"^{call['name']}\((.*?)\) - ", text, re.MULTILINE)
             assert offered is not None
             assert list(call["arguments"]) == [part.split(":")[0] for part in offered.group(1).split(", ")]
-    assert found > 150
+    assert found > 50
 
 
 def test_reversed_lists_are_reversed() -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.distributed
 import torch.multiprocessing
@@ -95,7 +96,7 @@ def run(options: argparse.Namespace) -> None:
     if not tokenizer.exists():
         train_tokenizer(tokenizer)
     began = time.monotonic()
-    data = encode(tokenizer, SEED, options.documents, options.processes)
+    data = cached(directory / f"corpus-{options.documents}.npz", tokenizer, options)
     held = encode(tokenizer, VALIDATION_SEED, 600, options.processes)
     print(
         f"{options.documents} documents, {len(data.tokens)} tokens, {int(data.trained.sum())} of them trained, {time.monotonic() - began:.0f} s",
@@ -106,6 +107,15 @@ def run(options: argparse.Namespace) -> None:
     torch.multiprocessing.start_processes(
         train, (options, data, held, f"file://{meeting.resolve()}"), nprocs=options.processes, start_method="spawn"
     )
+
+
+def cached(path: Path, tokenizer: Path, options: argparse.Namespace) -> Encoded:
+    """The tokenized corpus, kept in a file for the next time."""
+    if not path.exists():
+        data = encode(tokenizer, SEED, options.documents, options.processes)
+        np.savez(path, tokens=data.tokens, trained=data.trained, starts=data.starts)
+    with np.load(path) as arrays:
+        return Encoded(arrays["tokens"], arrays["trained"], arrays["starts"])
 
 
 def resume(path: Path, model: Cria, optimizers: list[torch.optim.Optimizer]) -> tuple[int, float, int]:
@@ -209,9 +219,7 @@ def main() -> None:
         "--decay", type=int, default=1000, help="steps over which the learning rate falls to zero at the end"
     )
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument(
-        "--documents", type=int, default=100_000, help="size of the corpus; it is repeated when used up"
-    )
+    parser.add_argument("--documents", type=int, default=60_000, help="size of the corpus; it is repeated when used up")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--step-tokens", type=int, default=4096, help="tokens of a step, without padding")
     parser.add_argument("--group-tokens", type=int, default=1024, help="tokens computed at once, with padding")
