@@ -84,7 +84,7 @@ class Terminal:
     def __init__(self, *arguments: Argument, columns: int = 80, lines: int = 24) -> None:
         self.pid, self._descriptor = pty.fork()
         if self.pid == 0:
-            environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns), "LINES": str(lines)}
+            environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": str(columns), "LINES": str(lines)}
             os.execve(sys.executable, paddock_command(*arguments), environment)
         self.shown = b""
 

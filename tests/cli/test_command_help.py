@@ -7,11 +7,11 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
+from real_command import run_paddock
 
 import paddock
 from paddock.cli import main
 from paddock.cli.command import PaddockCommand
-from real_command import run_paddock
 
 LEAVES = [(name,) for name in ("demo", "run", "chat", "tree", "completion")] + [("models", "show"), ("models", "list")]
 

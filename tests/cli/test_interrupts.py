@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
+from real_command import SECONDS, assert_gone, family, read_until, started
 
 from paddock.cli.failures import Interrupted
 from paddock.cli.interrupts import Interrupts, run_interruptible
 from paddock.errors import RuntimeClosed
-from real_command import SECONDS, assert_gone, family, read_until, started
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 
 
 @pytest.mark.parametrize(("signum", "code"), SIGNALS, ids=["SIGINT", "SIGTERM"])
-def test_a_signal_while_the_model_loads_leaves_no_process(signum: signal.Signals, code: int, endless_model: Path) -> None:
+def test_a_signal_while_the_model_loads_leaves_no_process(
+    signum: signal.Signals, code: int, endless_model: Path
+) -> None:
     with started("run", "-m", endless_model, "x") as process:
         read_until(process.stderr, rb"loading")
         workers = family(process)
@@ -74,7 +77,7 @@ def test_a_signal_ends_the_work_after_its_clean_up() -> None:
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
-                await trio.sleep(0)
+                await trio.lowlevel.checkpoint()
                 steps.append("cleaned up")
 
     with pytest.raises(Interrupted) as caught:
@@ -86,10 +89,11 @@ def test_within_a_reply_the_first_control_c_is_answered_and_the_second_ends_the_
     answers: list[str] = []
 
     async def work(interrupts: Interrupts) -> None:
-        with interrupts.answered_by(lambda: answers.append("answered")):
+        answered = trio.Event()
+        with interrupts.answered_by(answered.set):
             os.kill(os.getpid(), signal.SIGINT)
-            while not answers:
-                await trio.sleep(0)
+            await answered.wait()
+            answers.append("answered")
             os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep_forever()
 
@@ -100,7 +104,7 @@ def test_within_a_reply_the_first_control_c_is_answered_and_the_second_ends_the_
 
 def test_without_a_signal_the_result_or_the_error_comes_through() -> None:
     async def give(_: Interrupts) -> int:
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         return 7
 
     async def fail(_: Interrupts) -> int:

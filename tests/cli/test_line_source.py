@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import trio
 from hypothesis import given
@@ -44,9 +43,10 @@ def test_a_file_is_read_line_by_line(lines: list[str]) -> None:
     assert trio.run(read) == lines
 
 
-async def test_nothing_to_read_is_the_end(tmp_path: Path) -> None:
-    with open(os.devnull, "rb") as nothing:
-        assert await DescriptorLines(nothing.fileno()).next_line() is None
+async def test_nothing_to_read_is_the_end() -> None:
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    assert await DescriptorLines(nothing).next_line() is None
+    os.close(nothing)
 
 
 async def test_bytes_that_are_no_utf8_become_surrogates_for_the_model_to_refuse() -> None:

@@ -47,7 +47,7 @@ def test_a_lone_surrogate_is_escaped() -> None:
 def test_nothing_printable_can_steer_a_terminal(text: str) -> None:
     shown = printable(text)
     assert len(shown) == len(text)
-    assert not any(ord(c) < 0x20 and c not in "\n\t" or 0x7F <= ord(c) < 0xA0 for c in shown)
+    assert not any((ord(c) < 0x20 and c not in "\n\t") or 0x7F <= ord(c) < 0xA0 for c in shown)
 
 
 def test_ordinary_text_is_printed_as_it_is() -> None:

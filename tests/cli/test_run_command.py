@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from real_command import assert_gone, at_terminal, family, read_until, run_paddock, started
 
 from paddock.cli import main
-from real_command import assert_gone, at_terminal, family, read_until, run_paddock, started
 
 KEYS = {"text", "token_ids", "finish_reason", "seed", "usage", "exactness"}
 
@@ -69,7 +69,9 @@ def test_logprobs_come_when_asked_for(tiny_model_path: Path) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("-",), ()], ids=["dash", "nothing"])
-def test_the_prompt_comes_from_stdin_without_its_last_line_end(arguments: tuple[str, ...], tiny_model_path: Path) -> None:
+def test_the_prompt_comes_from_stdin_without_its_last_line_end(
+    arguments: tuple[str, ...], tiny_model_path: Path
+) -> None:
     options = ("--json", "-n", "8", "--seed", "1")
     expected = run(tiny_model_path, *options, "Hi\nthere").stdout
     assert run(tiny_model_path, *options, *arguments, stdin="Hi\nthere\n").stdout == expected
