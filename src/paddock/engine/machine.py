@@ -173,7 +173,11 @@ class ModelMachine(sup.GenStatem):
         if not self._leases:
             return sup.next_state("draining", sup.ReplyTo(from_, None))
         self._drainers.append(from_)
-        return sup.next_state("draining")
+        return sup.next_state("draining", *self._reload_bound())
+
+    def _reload_bound(self) -> list[sup.StateTimeout]:
+        """While there is no worker, the state must end by itself: requests wait in it."""
+        return [] if self._served is not None else [sup.StateTimeout(self._plan.config.load_timeout, "load")]
 
     # --- casts --------------------------------------------------------------------------------------------
 
@@ -277,11 +281,11 @@ class ModelMachine(sup.GenStatem):
         if state == "loading":
             return self._give_up(ModelLoadFailed(self._plan.name, str(error)))
         if state == "serving":
-            return sup.next_state("recovering", sup.StateTimeout(self._plan.config.load_timeout, "load"))
-        return sup.keep_state()
+            return sup.next_state("recovering", *self._reload_bound())
+        return sup.keep_state(*(self._reload_bound() if state == "draining" else ()))
 
     def _load_timed_out(self, state: str) -> Any:
-        if state not in ("loading", "recovering") or self._served is not None:
+        if state == "failed" or self._served is not None:
             return sup.keep_state()
         if self._port is not None:
             sup.exit(self._port, sup.Shutdown("load timed out"))
