@@ -166,6 +166,55 @@ def test_duplicate_token_strings_are_refused(tmp_path: Path) -> None:
         read_header(metadata_only(tmp_path / "twice.gguf", fill))
 
 
+def test_tokens_that_differ_only_behind_a_nul_are_duplicates(tmp_path: Path) -> None:
+    """llama.cpp reads them as C strings."""
+    path = tmp_path / "nul.gguf"
+    metadata_only(path, lambda writer: writer.add_token_list(["ab!cd", "ab!ef"]))
+    assert len(facts_of(read_header(path)).header_digest) == 32
+    path.write_bytes(path.read_bytes().replace(b"ab!", b"ab\0"))
+    with pytest.raises(DuplicateTokens):
+        read_header(path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "fault"),
+    [
+        ({"block_count": 0}, "0 layers"),
+        ({"block_count": 513}, "513 layers"),
+        ({"block_count": 2, "nextn_predict_layers": 3}, "prediction"),
+        ({"expert_count": 1025, "expert_used_count": 2}, "1025 experts"),
+        ({"expert_used_count": 1}, "1 of 0 experts"),
+        ({"expert_count": 8}, "0 of 8 experts"),
+        ({"expert_count": 8, "expert_used_count": 9}, "9 of 8 experts"),
+        ({"expert_count": 8, "expert_used_count": 2, "expert_group_count": 8}, "8 groups of 8"),
+        ({"expert_group_count": 1}, "1 groups of 0"),
+        ({"expert_count": 8, "expert_used_count": 2, "expert_group_count": 3}, "groups of 8"),
+        (
+            {"expert_count": 8, "expert_used_count": 2, "expert_group_count": 4, "expert_group_used_count": 4},
+            "4 of 4 groups",
+        ),
+        ({"attention.head_count": 3, "attention.head_count_kv": 2}, "3 heads"),
+        ({"attention.head_count": [4, 4], "attention.head_count_kv": [2, 3]}, "4 heads"),
+        ({"attention.head_count": 4, "attention.head_count_kv": [2, 3]}, "4 heads"),
+        ({"rope.scaling.type": "spiral"}, "spiral"),
+    ],
+)
+def test_a_shape_that_llama_cpp_would_abort_over_is_corrupt(
+    tmp_path: Path, keys: dict[str, int | str | list[int]], fault: str
+) -> None:
+    def fill(writer: gguf.GGUFWriter) -> None:
+        for key, value in keys.items():
+            if isinstance(value, list):
+                writer.add_array(f"llama.{key}", value)
+            elif isinstance(value, str):
+                writer.add_string(f"llama.{key}", value)
+            else:
+                writer.add_uint32(f"llama.{key}", value)
+
+    with pytest.raises(CorruptGguf, match=fault):
+        read_header(metadata_only(tmp_path / "shape.gguf", fill))
+
+
 def test_a_sentencepiece_vocabulary_without_byte_tokens_is_refused(tmp_path: Path) -> None:
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_tokenizer_model("llama")

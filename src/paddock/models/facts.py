@@ -9,10 +9,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 import attrs
-import numpy as np
 
 from paddock.models.architectures import HYBRID, RECURRENT
 from paddock.models.gguf_header import GgufArray, GgufHeader, GgufValue
+from paddock.models.hyperparameters import largest
 
 __all__ = ["ModelFacts", "facts_of"]
 
@@ -74,12 +74,12 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         dominant_type=weights.most_common(1)[0][0] if weights else "",
         parameter_count=sum(tensor.n_elements for tensor in header.tensors),
         file_size=header.file_size,
-        n_layer=_largest(metadata, f"{architecture}.block_count"),
-        n_embd=_largest(metadata, f"{architecture}.embedding_length"),
-        n_head=_largest(metadata, f"{architecture}.attention.head_count"),
-        n_head_kv=_largest(metadata, f"{architecture}.attention.head_count_kv")
-        or _largest(metadata, f"{architecture}.attention.head_count"),
-        n_ctx_train=_largest(metadata, f"{architecture}.context_length"),
+        n_layer=largest(metadata, f"{architecture}.block_count"),
+        n_embd=largest(metadata, f"{architecture}.embedding_length"),
+        n_head=largest(metadata, f"{architecture}.attention.head_count"),
+        n_head_kv=largest(metadata, f"{architecture}.attention.head_count_kv")
+        or largest(metadata, f"{architecture}.attention.head_count"),
+        n_ctx_train=largest(metadata, f"{architecture}.context_length"),
         n_vocab=len(tokens) if isinstance(tokens, GgufArray) else 0,
         tokenizer_model=_text(metadata, "tokenizer.ggml.model") or "",
         chat_template=_text(metadata, "tokenizer.chat_template"),
@@ -89,7 +89,7 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         add_bos=_flag(metadata, "tokenizer.ggml.add_bos_token"),
         license=_text(metadata, "general.license"),
         causal=_flag(metadata, f"{architecture}.attention.causal") is not False,
-        split_count=_largest(metadata, "split.count"),
+        split_count=largest(metadata, "split.count"),
         header_digest=_digest(header),
     )
 
@@ -109,25 +109,12 @@ def _token(metadata: Mapping[str, GgufValue], key: str) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
 
 
-def _largest(metadata: Mapping[str, GgufValue], key: str) -> int:
-    """A count that some architectures give for each layer: the largest."""
-    value = metadata.get(key)
-    if isinstance(value, GgufArray):
-        numbers = value.numbers
-        if numbers is None or len(numbers) == 0 or not np.issubdtype(numbers.dtype, np.integer):
-            return 0
-        return max(int(np.max(numbers)), 0)
-    if isinstance(value, bool) or not isinstance(value, int):
-        return 0
-    return max(value, 0)
-
-
 def _memory_class(metadata: Mapping[str, GgufValue], architecture: str) -> str:
     if architecture in HYBRID:
         return "hybrid"
     if architecture in RECURRENT:
         return "recurrent"
-    if _largest(metadata, f"{architecture}.attention.sliding_window") > 0:
+    if largest(metadata, f"{architecture}.attention.sliding_window") > 0:
         return "sliding_window"
     return "attention"
 

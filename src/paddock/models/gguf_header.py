@@ -25,6 +25,7 @@ from paddock.errors import (
 from paddock.models.architectures import KNOWN
 from paddock.models.ggml_types import GGML_TYPES
 from paddock.models.gguf_values import GgufArray, GgufReader, GgufValue
+from paddock.models.hyperparameters import find_fault
 
 __all__ = ["GgufArray", "GgufHeader", "GgufValue", "TensorInfo", "read_header"]
 
@@ -153,6 +154,9 @@ def _check_architecture(metadata: Mapping[str, GgufValue], path: Path, reader: G
         raise UnsupportedArchitecture(
             path, f"has the architecture {architecture[:100]!r}, which the llama.cpp in use does not know"
         )
+    fault = find_fault(metadata, architecture)
+    if fault is not None:
+        raise reader.corrupt(fault)
 
 
 def _check_vocabulary(metadata: Mapping[str, GgufValue], path: Path, reader: GgufReader) -> None:
@@ -163,6 +167,8 @@ def _check_vocabulary(metadata: Mapping[str, GgufValue], path: Path, reader: Ggu
     if not isinstance(tokens, GgufArray) or tokens.strings is None:
         raise reader.corrupt("tokenizer.ggml.tokens is not an array of strings")
     strings = tokens.strings
+    if any(b"\0" in string for string in strings):
+        strings = tuple(string.partition(b"\0")[0] for string in strings)  # llama.cpp reads no further
     for key, item_type in (("scores", _FLOAT32), ("token_type", _INT32)):
         array = metadata.get(f"tokenizer.ggml.{key}")
         if array is None:
