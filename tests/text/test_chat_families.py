@@ -156,7 +156,7 @@ def test_the_caller_s_messages_are_not_changed() -> None:
 def test_a_long_conversation_has_the_budget_that_it_needs() -> None:
     turns = [{"role": "user", "content": "question " * 50}, {"role": "assistant", "content": "answer " * 200}] * 500
     for source in (CHATML, LLAMA3, MISTRAL, GEMMA, QWEN3):
-        text = ChatTemplate(source).render([*turns, TALK[1]], tools=[WEATHER] * 20)
+        text = ChatTemplate(source, time_limit=600.0).render([*turns, TALK[1]], tools=[WEATHER] * 20)
         assert text.count("question") == 25_000
 
 

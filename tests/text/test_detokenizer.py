@@ -61,7 +61,7 @@ def incremental(table: PieceTable, tokens: list[int], prompt: list[int], *, skip
     return b"".join(detokenizer.feed(token) for token in tokens) + detokenizer.finish()
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(data=st.data())
 def test_fed_token_by_token_the_text_equals_llama_detokenize_of_the_whole(
     vocabulary: NativeModel, data: st.DataObject
@@ -92,7 +92,7 @@ def test_tokenized_text_comes_back_as_it_was(vocabulary: NativeModel) -> None:
     assert detokenize(table, tokens) == vocabulary.detokenize(tokens, False, False)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(prompt=st.lists(st.sampled_from(CRITICAL), max_size=8), tokens=st.lists(st.sampled_from(CRITICAL), max_size=20))
 def test_clean_up_rules_hold_across_every_border(prompt: list[int], tokens: list[int]) -> None:
     _, generated = whole_and_generated(BYTES, prompt, tokens)
