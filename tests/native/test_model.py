@@ -61,6 +61,8 @@ def test_load_parameters_may_come_as_a_mapping_and_are_checked(tiny_model_path: 
         ModelLoadParameters(load_mode="fast")
     with pytest.raises(InvalidConfiguration, match="n_gpu_layers"):
         ModelLoadParameters(n_gpu_layers=-2)
+    with pytest.raises(InvalidConfiguration, match="vocab_only"):
+        ModelLoadParameters(vocab_only=1)  # type: ignore[arg-type]
 
 
 def test_files_that_are_no_models_are_refused_before_llama_cpp(tmp_path: Path) -> None:
@@ -134,6 +136,34 @@ def test_any_bytes_can_be_tokenized(model: NativeModel, data: bytes, add_special
     tokens = model.tokenize(data, add_special, parse_special)
     assert all(0 <= token < model.n_vocab for token in tokens)
     assert (tokens[:1] == [BOS]) >= add_special
+
+
+def vocabulary_only(path: Path, tokenizer: str, tokens: list[str]) -> NativeModel:
+    """A model of the file's vocabulary alone, which asks for BOS and EOS and defines neither."""
+    writer = gguf.GGUFWriter(path, "gpt2" if tokenizer == "gpt2" else "bert")
+    writer.add_tokenizer_model(tokenizer)
+    if tokenizer == "gpt2":
+        writer.add_tokenizer_pre("default")
+        writer.add_token_merges(["a b"])
+    writer.add_token_list(tokens)
+    writer.add_token_types([1] * len(tokens))
+    writer.add_add_bos_token(True)
+    writer.add_add_eos_token(True)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return NativeModel.load(path, {"vocab_only": True})
+
+
+@pytest.mark.parametrize(("tokenizer", "tokens"), [("gpt2", ["a", "b", "ab"]), ("bert", ["▁a", "b"])])
+def test_special_tokens_that_the_file_does_not_define_are_not_added(
+    tmp_path: Path, tokenizer: str, tokens: list[str]
+) -> None:
+    """llama.cpp would end the process over them."""
+    model = vocabulary_only(tmp_path / "v.gguf", tokenizer, tokens)
+    assert model.tokenize(b"a", True, False) == model.tokenize(b"a", False, False) == [0]
+    model.free()
 
 
 def test_special_tokens_in_a_text_are_read_only_where_asked_for(model: NativeModel) -> None:

@@ -27,6 +27,22 @@ _LOAD_MODES = {"auto": -1, "none": 0, "mmap": 1, "mlock": 2, "mmap_mlock": 3, "d
 _ATTR_HIDDEN = 1 << 0 | 1 << 3  # UNKNOWN, CONTROL: pieces that are empty unless special tokens are rendered
 _ATTR_NORMAL = 1 << 2
 _MAX_TEXT = 2**30
+_WORDPIECE = 3  # LLAMA_VOCAB_TYPE_WPM
+
+
+def _layers(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < 2**31:
+        raise InvalidConfiguration(attribute.name, f"{value!r} is not an integer from -1 (all) on")
+
+
+def _load_mode(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in _LOAD_MODES:
+        raise InvalidConfiguration(attribute.name, f"{value!r} is not one of {', '.join(_LOAD_MODES)}")
+
+
+def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidConfiguration(attribute.name, f"{value!r} is not true or false")
 
 
 @attrs.frozen(kw_only=True)
@@ -36,20 +52,10 @@ class ModelLoadParameters:
     for some types).
     """
 
-    n_gpu_layers: int = attrs.field(default=0)
-    use_extra_bufts: bool = False
-    load_mode: str = attrs.field(default="mmap")
-    vocab_only: bool = False
-
-    @n_gpu_layers.validator
-    def _check_layers(self, _: object, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not -1 <= value < 2**31:
-            raise InvalidConfiguration("n_gpu_layers", f"{value!r} is not an integer from -1 (all) on")
-
-    @load_mode.validator
-    def _check_mode(self, _: object, value: object) -> None:
-        if value not in _LOAD_MODES:
-            raise InvalidConfiguration("load_mode", f"{value!r} is not one of {', '.join(_LOAD_MODES)}")
+    n_gpu_layers: int = attrs.field(default=0, validator=_layers)
+    use_extra_bufts: bool = attrs.field(default=False, validator=_flag)
+    load_mode: str = attrs.field(default="mmap", validator=_load_mode)
+    vocab_only: bool = attrs.field(default=False, validator=_flag)
 
 
 @attrs.frozen(kw_only=True)
@@ -96,6 +102,7 @@ class NativeModel:
         self.memory_class = self._memory_class()
         self.special_tokens = self._special_tokens()
         self.suppressed_tokens = self._suppressed_tokens()
+        self._adds_special = self._can_add_special()
         self._piece_table: PieceTable | None = None
         self._piece_lock = threading.Lock()
 
@@ -170,6 +177,13 @@ class NativeModel:
             add_eos=bool(self._lib.llama_vocab_get_add_eos(self.vocabulary)),
         )
 
+    def _can_add_special(self) -> bool:
+        """False where the file asks for special tokens that it does not define: llama.cpp would abort."""
+        special = self.special_tokens
+        if self._lib.llama_vocab_type(self.vocabulary) == _WORDPIECE:
+            return special.bos is not None and special.sep is not None
+        return not (special.add_bos and special.bos is None) and not (special.add_eos and special.eos is None)
+
     def _suppressed_tokens(self) -> tuple[int, ...]:
         """Tokens that the model file says are never to be drawn."""
         count = ctypes.c_int32(0)
@@ -177,7 +191,7 @@ class NativeModel:
         return tuple(token for token in (tokens[i] for i in range(count.value)) if 0 <= token < self.n_vocab)
 
     def tokenize(self, text: bytes, add_special: bool, parse_special: bool) -> list[int]:
-        """Token ids of UTF-8 ``text``. ``add_special`` adds BOS/EOS where the model wants them;
+        """Token ids of UTF-8 ``text``. ``add_special`` adds BOS/EOS where the model wants (and has) them;
         ``parse_special`` reads special tokens written out in the text (never for text from outside). Any
         thread.
 
@@ -185,10 +199,7 @@ class NativeModel:
         """
         if not isinstance(text, bytes | bytearray) or len(text) > _MAX_TEXT:
             raise InvalidParameter("text", text[:20], "UTF-8 bytes, at most 1 GiB")
-        special = self.special_tokens
-        if add_special and ((special.add_bos and special.bos is None) or (special.add_eos and special.eos is None)):
-            # llama.cpp asserts here: the file asks for a token that it does not define.
-            add_special = False
+        add_special = add_special and self._adds_special
         data = bytes(text)
         capacity = len(data) // 2 + 16
         for _ in range(2):

@@ -343,8 +343,8 @@ class SequenceSampler:
         if token < 0:
             return -1, logit, self._memory
         decay = np.float32(self.parameters.adaptive_decay)
-        met = before[candidates.array.selected]
-        return token, logit, (met + decay * weighted, np.float32(1.0) + decay * total)
+        met = np.float32(before[candidates.array.selected])
+        return token, logit, (np.float32(met + decay * weighted), np.float32(1.0) + decay * total)
 
     def _apply_once(self, sampler: Any) -> tuple[int, float, float]:
         candidates = self._shared.candidates
