@@ -190,9 +190,9 @@ class RequestActor(sup.GenServer):
             return None if isinstance(error, WorkerDied) or error is None else self._fail(error)
         sampling = self._spec.sampling
         try:
-            for token in tokens:
-                if not 0 <= token < served.n_vocab:
-                    raise InvalidParameter("prompt", token, f"token ids are 0 to {served.n_vocab - 1}")
+            if tokens and not (min(tokens) >= 0 and max(tokens) < served.n_vocab):
+                stranger = next(token for token in tokens if not 0 <= token < served.n_vocab)
+                raise InvalidParameter("prompt", stranger, f"token ids are 0 to {served.n_vocab - 1}")
             validate_for_vocabulary(sampling, served.n_vocab)
             self._max_tokens = admitted_max_tokens(served, len(tokens), sampling.max_tokens)
         except PaddockError as refusal:
