@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from paddock.errors import InvalidBatch
 from paddock.native.batch import Chunk, SampleMode
-from paddock.native.batch_plan import BatchLimits, BatchPlan, HeldSequence, Padding, pass_cost, plan_batch
+from paddock.native.batch_plan import BatchLimits, BatchPlan, Padding, pass_cost, plan_batch
+
+
+@attrs.frozen
+class HeldSequence:
+    generation: int | None
+    position: int
+
 
 LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, fill_gaps=True)
 HELD = {

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import attrs
 import numpy as np
@@ -38,12 +39,14 @@ class BatchLimits:
     fill_gaps: bool
 
 
-@attrs.frozen
-class HeldSequence:
+class HeldSequence(Protocol):
     """What a sequence holds: ``position`` tokens, under ``generation`` (None: nobody has opened it)."""
 
-    generation: int | None
-    position: int
+    @property
+    def generation(self) -> int | None: ...
+
+    @property
+    def position(self) -> int: ...
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ from paddock.errors import (
 )
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled, SampleMode
-from paddock.native.batch_plan import BatchLimits, BatchPlan, HeldSequence, plan_batch
+from paddock.native.batch_plan import BatchLimits, BatchPlan, plan_batch
 from paddock.native.decode_batch import DecodeBatch
 from paddock.native.model import NativeModel
 from paddock.native.sampler_chain import Draw, SamplerLibrary, SequenceSampler
@@ -107,9 +107,6 @@ class _Sequence:
     generation: int | None = None
     position: int = 0
     sampler: SequenceSampler | None = None
-
-    def held(self) -> HeldSequence:
-        return HeldSequence(self.generation, self.position)
 
 
 class Context:
@@ -277,8 +274,7 @@ class Context:
         """
         if self._pointer is None:
             raise InvalidBatch("the context has been freed")
-        held = {name: sequence.held() for name, sequence in self._sequences.items()}
-        plan = plan_batch(chunks, held, self._limits)
+        plan = plan_batch(chunks, self._sequences, self._limits)
         code = self._batch.decode(self._pointer, plan, _PADDING_TOKEN)
         if code != 0:
             self._decode_failed(code, plan)
