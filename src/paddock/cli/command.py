@@ -52,6 +52,8 @@ class PaddockCommand(click.Command):
             report_failure(error, as_json=as_json)
         except BrokenPipeError:
             silence_standard_output()
+        except OSError:
+            report_failure(error, as_json=False)  # stdout takes nothing more
         ctx.exit(error.exit_code if isinstance(error, Interrupted) else FAILED)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

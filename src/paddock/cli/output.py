@@ -11,7 +11,14 @@ import click
 
 from paddock.cli.plain import as_json, printable
 
-__all__ = ["note", "silence_standard_output", "write_json", "write_text", "write_text_in_thread"]
+__all__ = [
+    "note",
+    "open_missing_streams",
+    "silence_standard_output",
+    "write_json",
+    "write_text",
+    "write_text_in_thread",
+]
 
 
 def note(line: str) -> None:
@@ -58,6 +65,22 @@ def _write(data: bytes) -> None:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
             select.select([], [descriptor], [])
+
+
+def open_missing_streams() -> None:
+    """Opens stdin, stdout and stderr to nothing where the program was started without them: the next socket would
+    get their numbers, and whoever prints would print into it."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                opened = os.open(os.devnull, os.O_RDWR)
+                if opened != descriptor:
+                    os.dup2(opened, descriptor)
+                    os.close(opened)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115  (as long as the program)
 
 
 def silence_standard_output() -> None:

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import click
 
-from paddock.cli.output import note
+from paddock.cli.failures import FAILED
+from paddock.cli.output import note, open_missing_streams
 
 __all__ = ["Program"]
 
@@ -29,6 +30,7 @@ class Program(click.Group):
         **extra: Any,
     ) -> Any:
         """As click's, but that Ctrl-C gives 130 and an end of input is not taken for it."""
+        open_missing_streams()
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         with _sigterm_exits():
@@ -40,6 +42,9 @@ class Program(click.Group):
             except (click.Abort, KeyboardInterrupt):
                 note("paddock: interrupted by SIGINT")
                 sys.exit(130)
+            except OSError as error:  # the help itself could not be written
+                note(f"paddock: error: {error} [{type(error).__name__}]")
+                sys.exit(FAILED)
         sys.exit(code if isinstance(code, int) else 0)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
