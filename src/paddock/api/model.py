@@ -25,6 +25,7 @@ from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded
 from paddock.models.facts import ModelFacts
 from paddock.sampling.parameters import SamplingParameters
 from paddock.text.chat import ChatTemplate
+from paddock.text.detokenizer import detokenize
 
 __all__ = ["Model"]
 
@@ -161,9 +162,7 @@ class Model:
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD."""
-        table = self._served.table
-        control = table.control
-        return b"".join(table.piece(token) for token in tokens if token not in control).decode("utf-8", "replace")
+        return detokenize(self._served.table, tokens).decode("utf-8", "replace")
 
     # --- state --------------------------------------------------------------------------------------------
 

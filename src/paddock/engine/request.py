@@ -201,7 +201,7 @@ class RequestActor(sup.GenServer):
         self._progress.prompt_tokens = len(tokens)
         eog = frozenset() if sampling.ignore_eos else served.table.eog
         self._end_tokens = eog | frozenset(sampling.stop_token_ids)
-        self._assembler = TextAssembler(served.table, sampling.stop, prompt=tokens[-8:])
+        self._assembler = TextAssembler(served.table, sampling.stop, prompt=tokens)
         self._spec.delivery.start()
         sup.cast(self._machine, TextReady(sup.self()))
         return None
