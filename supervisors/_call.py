@@ -10,7 +10,7 @@ import trio
 
 from ._errors import CallingSelf, CallTimeout, Deadlock, MailboxFull, NoProc, ServerExited
 from ._mailbox import CALL, CAST, INFO
-from ._process import AnyPid, Target, current_process, live, self_
+from ._process import AnyPid, Target, _current_process, current_process, live, self_
 from ._reasons import Reason
 
 PENDING: Final = 0
@@ -132,40 +132,46 @@ async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
 
     Raises NoProc, CallTimeout, CallingSelf, Deadlock, ServerExited, and what the server gave to `reply_error`.
     """
-    return await _call(CALL, target, request, timeout)
-
-
-async def call_system(kind: int, target: Target, request: object, timeout: float) -> Any:
-    """A call on the system lane, which overtakes the queue and is answered also by a suspended server."""
-    return await _call(kind, target, request, timeout)
-
-
-async def _call(kind: int, target: Target, request: object, timeout: float) -> Any:
     pid = target.resolve()
     if pid is None or pid.mailbox.closed:
         raise NoProc(target)
-    me = current_process()
+    mailbox = pid.mailbox
+    me = _current_process.get()
     from_ = From(pid, me)
+    # only the main task of a process speaks for it; another task of it may wait while the process goes on
     blocks = me is not None and trio.lowlevel.current_task() is me._task
-    if blocks:
-        assert me is not None
+    if me is not None and blocks:
         if pid is me or pid._blocked_on is not None:
             check_deadlock(me, pid)
         me._blocked_on = from_
     try:
-        mailbox = pid.mailbox
-        if kind != CALL:
-            mailbox.put_system((kind, request, from_))
-        else:
-            if mailbox.limit is not None and mailbox.is_full():
-                timeout = await _wait_room(target, pid, timeout)
-            mailbox.put((CALL, request, from_))
+        if mailbox.limit is not None and mailbox.is_full():
+            timeout = await _wait_room(target, pid, timeout)
+        mailbox.put((CALL, request, from_))
         pid._calls[from_] = None
         await from_.wait_settled(timeout)
     finally:
-        if blocks:
-            assert me is not None
+        if me is not None and blocks:
             me._blocked_on = None
+        if from_._state == PENDING:
+            from_.abandon()
+    if from_._state == ABANDONED:
+        raise CallTimeout(target, timeout)
+    return from_.unwrap()
+
+
+async def call_system(kind: int, target: Target, request: object, timeout: float) -> Any:
+    """A call on the system lane, which overtakes the queue and is answered also by a suspended server."""
+    pid = live(target)
+    me = current_process()
+    if me is pid and trio.lowlevel.current_task() is pid._task:
+        raise CallingSelf(pid)
+    from_ = From(pid, me)
+    pid.mailbox.put_system((kind, request, from_))
+    pid._calls[from_] = None
+    try:
+        await from_.wait_settled(timeout)
+    finally:
         if from_._state == PENDING:
             from_.abandon()
     if from_._state == ABANDONED:

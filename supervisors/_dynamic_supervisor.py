@@ -18,7 +18,7 @@ from ._errors import AlreadyStarted, BadFlags, MaxChildren, NotFound, StartFaile
 from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
 from ._process import AnyPid, Ignore, kill, mark_ready, request_shutdown
-from ._reasons import SHUTDOWN, Reason, is_normal
+from ._reasons import SHUTDOWN, Reason, is_fatal, is_normal
 from ._restart_policy import RestartWindow, after_exit
 from ._supervision import Child, StopSupervising, SupervisionLoop, cause
 from ._system import answer_system
@@ -158,6 +158,8 @@ class _DynamicLoop(SupervisionLoop):
     # -- ends and restarts
 
     def child_exited(self, pid: AnyPid) -> None:
+        if is_fatal(pid.exit_reason) and not self.stopping:
+            raise StopSupervising(SHUTDOWN)
         child = self.by_process.get(pid)
         if child is None or child.process is not pid:
             return

@@ -153,29 +153,31 @@ async def open_node(label: str = "node") -> AsyncIterator[Node]:
     before = _current_node.get()
     failure: BaseException | None = None
     try:
-        async with trio.open_nursery() as nursery:
-            node.nursery = nursery
-            _current_node.set(node)
-            try:
-                yield node
-            except BaseException as exc:
-                # a Cancelled of this very nursery has to end in it; everything else leaves the block unwrapped
-                if nursery.cancel_scope.cancel_called or isinstance(exc, GeneratorExit):
-                    raise
-                failure = exc
-            finally:
+        with trio.CancelScope() as way_out:
+            async with trio.open_nursery() as nursery:
+                node.nursery = nursery
+                _current_node.set(node)
                 try:
-                    with trio.CancelScope(shield=True):
-                        await node._stop_all()
-                except BaseException:
-                    node._kill_all()
-                    raise
+                    yield node
+                except BaseException as exc:
+                    # a Cancelled of this very nursery has to end in it; everything else leaves the block unwrapped
+                    if nursery.cancel_scope.cancel_called or isinstance(exc, GeneratorExit):
+                        raise
+                    failure = exc
+                finally:
+                    # no cancellation from outside may end the wait for our processes, nor hide what the block raised
+                    way_out.shield = True
+                    try:
+                        with trio.CancelScope(shield=True):
+                            await node._stop_all()
+                    except BaseException:
+                        node._kill_all()
+                        raise
     except BaseExceptionGroup as group:
-        fatal = fatal_part(group)
-        leaf: BaseException | None = fatal
-        while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
-            leaf = leaf.exceptions[0]
-        if leaf is None or isinstance(leaf, BaseExceptionGroup):
+        leaf = fatal_part(group)
+        while isinstance(leaf, BaseExceptionGroup):
+            leaf = leaf.exceptions[0]  # one Ctrl-C is enough
+        if leaf is None:
             raise
         failure = leaf
     finally:

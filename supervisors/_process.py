@@ -171,6 +171,7 @@ class Ignore(Pid[Any]):
         self.mailbox = Mailbox()
         self.mailbox.close()
         self._parent = None
+        self._links = None
         self._calls = {}
 
     def __repr__(self) -> str:
@@ -427,6 +428,8 @@ def cleanup_scope() -> Iterator[trio.CancelScope]:
         finally:
             if pid._cleanup_scopes is not None:
                 pid._cleanup_scopes.remove(scope)
+    if scope.cancelled_caught and trio.current_time() >= pid._kill_deadline:
+        pid._pending_reason = KILLED  # it overstayed, whether or not the kill itself comes in time
 
 
 # -- plain processes --------------------------------------------------------------------------------------------
@@ -445,7 +448,11 @@ def launch(
     if nursery is None:
         finish(pid, Crashed(NodeStopped(pid.node.label)))
         raise NodeStopped(pid.node.label)
-    nursery.start_soon(run_process, pid, body, args, name=pid.label)
+    try:
+        nursery.start_soon(run_process, pid, body, args, name=pid.label)
+    except BaseException as exc:
+        finish(pid, Crashed(exc))  # it will never run: the nursery has closed
+        raise
 
 
 def spawn(

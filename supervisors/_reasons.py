@@ -82,6 +82,11 @@ def reason_of(exc: BaseException) -> Reason:
     return Crashed(exc)
 
 
+def is_fatal(reason: Reason) -> bool:
+    """True for the reason of a process that a `FATAL` exception left: the program is ending, nothing is restarted."""
+    return isinstance(reason, Crashed) and fatal_part(reason.exception) is not None
+
+
 def fatal_part(exc: BaseException) -> BaseException | None:
     """What of ``exc`` must leave the process's task; None when there is no such part."""
     if isinstance(exc, BaseExceptionGroup):

@@ -17,9 +17,9 @@ from ._child_control import ChildQuery
 from ._child_spec import BRUTAL_KILL, RESTARTING, ChildCounts, ChildInfo, ChildSpec, ChildState
 from ._errors import NotFound, ServerExited
 from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
-from ._node import KILL_GRACE_SECONDS, stack_of
+from ._node import KILL_GRACE_SECONDS, stack_of, stop_child
 from ._process import AnyPid, cleanup_scope, kill, launch, watch_exit
-from ._reasons import NORMAL, Crashed, Exit, Killed, Reason, Shutdown, is_abnormal
+from ._reasons import NORMAL, Crashed, Exit, Killed, Reason, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
 
@@ -86,6 +86,8 @@ class SupervisionLoop:
         self.nursery: trio.Nursery | None = None
         self.suspended = False
         self.stopping = False
+        self.launched: dict[AnyPid, ChildSpec] = {}
+        """The live processes of all children, oldest first."""
         pid._trap_exits = True
 
     # -- for the subclass
@@ -119,21 +121,28 @@ class SupervisionLoop:
                 await self.serve()
             except StopSupervising as stop:
                 reason = stop.reason
-            finally:
                 self.stopping = True
-                try:
-                    with cleanup_scope():
-                        await self.stop_children()
-                finally:
-                    # not reached in good order: past our own kill deadline, killed, or a bug in the stop itself
-                    for child in self.table():
-                        if child.process is not None:
-                            kill(child.process)
-        if is_abnormal(reason):
-            end = Exit(reason)
-            end._reported = True  # type: ignore[attr-defined]
-            raise end
-        raise Exit(reason)
+                with cleanup_scope():
+                    await self.stop_children()
+            finally:
+                await self.clear_away()
+        end = Exit(reason)
+        end._reported = True  # type: ignore[attr-defined]
+        raise end
+
+    async def clear_away(self) -> None:
+        """End what still runs: after a kill, past our own deadline, after a fatal exception, or a bug in the above.
+
+        Relies on nothing but the list of processes launched, since the table may be what is broken.
+        """
+        try:
+            with cleanup_scope():
+                left = [(pid, spec) for pid, spec in self.launched.items() if pid.alive]
+                for pid, spec in reversed(left):
+                    await stop_child(pid, spec.shutdown_seconds)
+        finally:
+            for pid in self.launched:
+                kill(pid)
 
     async def next_item(self, deadline: float = math.inf) -> Item | None:
         """The next item of the mailbox, or None at the deadline. A checkpoint when it has to wait."""
@@ -173,6 +182,7 @@ class SupervisionLoop:
         if not pid.ready:
             pid._ready_watcher = self._child_ready
         watch_exit(pid, self._child_exit)
+        self.launched[pid] = spec
         if context is None:
             launch(self.nursery, pid, body, body_args)
         else:
@@ -185,6 +195,7 @@ class SupervisionLoop:
             self.pid.mailbox.put_system((CHILD_READY, pid, None))
 
     def _child_exit(self, pid: AnyPid) -> None:
+        self.launched.pop(pid, None)
         self.pid.mailbox.put_system((CHILD_EXIT, pid, None))
 
     def report(self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None) -> None:

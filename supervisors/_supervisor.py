@@ -28,7 +28,7 @@ from ._errors import (
 from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
 from ._process import AnyPid, Ignore, Pid, kill, mark_ready, request_shutdown, watch_exit
-from ._reasons import SHUTDOWN, is_normal
+from ._reasons import SHUTDOWN, is_fatal, is_normal
 from ._restart_policy import RestartWindow, affected_children, after_exit, shuts_down
 from ._supervision import Child, FailedToStartChild, StopSupervising, SupervisionLoop, cause
 from ._system import answer_system
@@ -302,6 +302,8 @@ class _SupervisorLoop(SupervisionLoop):
     # -- ends and restarts
 
     async def child_exited(self, pid: AnyPid) -> None:
+        if is_fatal(pid.exit_reason):
+            raise StopSupervising(SHUTDOWN)
         child = self.by_process.pop(pid, None)
         if pid in self.blocking_restarts:
             self.blocking_restarts.remove(pid)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import World
 
 import supervisors as sup
-from actors import World
 from supervisors.testing import virtual_clock
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import Broken, Worker, World, crash, end, pids, worker
 
 import supervisors as sup
-from actors import Broken, Worker, World, crash, end, pids, worker
 from supervisors.testing import settle
 
 
@@ -68,9 +68,7 @@ async def test_d02_max_children_refuses_and_counts_restarting_ones(node: sup.Nod
         ("temporary", "abnormal", False),
     ],
 )
-async def test_d03_restart_rules(
-    node: sup.Node, world: World, restart: Any, reason: object, restarted: bool
-) -> None:
+async def test_d03_restart_rules(node: sup.Node, world: World, restart: Any, reason: object, restarted: bool) -> None:
     pid = await node.start(sup.DynamicSupervisor)
     child = await sup.start_child(pid, worker(world, "a", restart=restart))
     await end(child, reason)

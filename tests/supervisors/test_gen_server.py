@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import Broken, Echo, in_process
 
 import supervisors as sup
-from actors import Broken, Echo, in_process
 from supervisors.testing import settle
 
 
@@ -51,6 +51,10 @@ class Scripted(sup.GenServer):
 
 def crashing(*_: Any) -> Any:
     raise Broken("handler")
+
+
+async def wait(*_: Any) -> None:
+    await trio.sleep_forever()
 
 
 async def state_of(pid: sup.Pid[Scripted]) -> Scripted:
@@ -106,7 +110,7 @@ async def test_g02_failed_starts_are_told_apart_and_free_the_name_at_once(
             raise sup.Exit("reason")
         if how == "raise":
             raise Broken("init")
-        return trio.sleep_forever()
+        return wait()
 
     for _ in range(100):
         if how == "ignore":
@@ -415,7 +419,7 @@ async def test_g16_stop_of_one_that_dies_otherwise_or_hangs(node: sup.Node) -> N
     pid = await node.start(Scripted, terminate=crashing)
     with pytest.raises(sup.ServerExited):
         await sup.stop(pid)
-    hanging = await node.start(Scripted, terminate=lambda *_: trio.sleep_forever())
+    hanging = await node.start(Scripted, terminate=wait)
     with pytest.raises(sup.CallTimeout):
         await sup.stop(hanging, timeout=2)
 
@@ -526,7 +530,7 @@ async def test_g20_format_status_hides_and_a_faulty_one_hurts_nobody(node: sup.N
     for pid in (hiding, faulty):
         sup.cast(pid, "crash")
         await sup.wait_down(pid)
-    assert [getattr(report, "state", None) for report in reports][0] == "hidden"
+    assert next(getattr(report, "state", None) for report in reports) == "hidden"
     assert len(reports) == 2
 
 

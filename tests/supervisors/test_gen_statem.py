@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import pytest
 import trio
+from actors import Broken
 
 import supervisors as sup
-from actors import Broken
 from supervisors import EventType, keep_state, next_state, repeat_state, stop_machine
 from supervisors.testing import settle
 
@@ -459,9 +459,7 @@ async def test_f17_state_without_a_function_crashes(node: sup.Node) -> None:
     assert "nowhere" in str(reason.exception)
 
 
-async def test_f18_starting_stopping_and_calling_are_as_in_gen_server(
-    node: sup.Node, reports: list[object]
-) -> None:
+async def test_f18_starting_stopping_and_calling_are_as_in_gen_server(node: sup.Node, reports: list[object]) -> None:
     class Ending(sup.GenStatem):
         def __init__(self, result: Any) -> None:
             self.result = result

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from actors import Echo, in_process, wait_forever
 
 import supervisors as sup
-from actors import Echo, in_process, wait_forever
 from supervisors.testing import settle
 
 

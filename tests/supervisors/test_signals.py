@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import Broken, Echo, World, in_process, wait_forever, worker
 
 import supervisors as sup
-from actors import Broken, Echo, World, in_process, wait_forever, worker
 from supervisors.testing import settle
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import World, crash, end, pids, worker
 
 import supervisors as sup
-from actors import World, crash, end, pids, worker
 from supervisors.testing import settle
 
 FLAGS = sup.SupervisorFlags(intensity=10, period=10)
@@ -169,9 +169,7 @@ async def test_s30_failing_restart_is_retried_counts_each_time_and_escalates(
 
 
 @pytest.mark.parametrize("strategy", ["one_for_one", "rest_for_one", "one_for_all"])
-async def test_s31_hanging_restart_leaves_the_supervisor_answering(
-    node: sup.Node, world: World, strategy: Any
-) -> None:
+async def test_s31_hanging_restart_leaves_the_supervisor_answering(node: sup.Node, world: World, strategy: Any) -> None:
     pid = await node.start(sup.Supervisor, flags(strategy), [worker(world, "a"), worker(world, "b")])
     world.hanging.add("a")
     await crash((await pids(pid))["a"])

@@ -8,9 +8,9 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from actors import Broken, Worker, World, crash, end, pids, wait_forever, worker
 
 import supervisors as sup
-from actors import Broken, Worker, World, crash, end, pids, wait_forever, worker
 from supervisors.testing import settle
 
 FLAGS = sup.SupervisorFlags(intensity=10, period=10)
@@ -350,7 +350,13 @@ async def test_s48_reports_name_supervisor_context_reason_and_offender(
     await crash((await pids(pid))["a"])
     assert not pid.alive
     seen = [report for report in reports if isinstance(report, sup.SupervisorReport)]
-    assert [report.context for report in seen] == ["progress", "progress", "child_terminated", "start_error", "shutdown"]
+    assert [report.context for report in seen] == [
+        "progress",
+        "progress",
+        "child_terminated",
+        "start_error",
+        "shutdown",
+    ]
     for report in seen[2:]:
         assert report.supervisor is pid
         assert report.offender is spec

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import trio
+from actors import Defiant, World, crash, pids, worker
 
 import supervisors as sup
-from actors import Defiant, World, crash, pids, worker
 from supervisors.testing import settle
 
 FLAGS = sup.SupervisorFlags(intensity=10, period=10)

@@ -1,0 +1,190 @@
+"""The supervisor under other task orders, and with a fault in each of its own lines."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import linecache
+import random
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+import trio
+import trio._core._run as trio_run
+from actors import World, pids, worker
+
+import supervisors as sup
+from supervisors import _dynamic_supervisor, _supervision, _supervisor
+from supervisors._process import kill
+from supervisors.testing import settle, virtual_clock
+
+
+@contextmanager
+def scheduling_seed(seed: int) -> Iterator[None]:
+    """Run tasks that are ready at the same time in an order given by ``seed``."""
+    before = trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r
+    trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = True, random.Random(seed)
+    try:
+        yield
+    finally:
+        trio_run._ALLOW_DETERMINISTIC_SCHEDULING, trio_run._r = before
+
+
+async def crashing_at_random(strategy: Any, seed: int) -> None:
+    """Children that crash at any moment, one of them sometimes in init, with commands in between."""
+    dice = random.Random(seed)
+    world = World()
+    world.stop_seconds = {"b": 0.5}
+    ids = "abcd"
+    for id in ids:
+        world.failing_at[id] = {dice.randint(2, 4) for _ in range(2)}
+    async with sup.open_node() as node:
+        specs = [worker(world, id, restart=dice.choice(["permanent", "transient"])) for id in ids]
+        pid = await node.start(sup.Supervisor, sup.SupervisorFlags(strategy, 1000, 10), specs)
+        for _ in range(6):
+            for id, child in (await pids(pid)).items():
+                if isinstance(child, sup.Pid) and dice.random() < 0.5:
+                    sup.cast(child, dice.choice(["crash", sup.Exit("x")]))
+                if dice.random() < 0.2:
+                    await sup.terminate_child(pid, id)
+            await trio.sleep(dice.random())
+        await trio.sleep(10)
+        world.failing_at.clear()
+        for id in ids:
+            with trio.move_on_after(5) as scope:
+                try:
+                    await sup.restart_child(pid, id)
+                except sup.ChildRunning:
+                    pass
+            assert not scope.cancelled_caught
+        children = await pids(pid)
+        assert list(children) == list(reversed(ids)), "nobody is lost, nobody twice, in order"
+        assert all(isinstance(child, sup.Pid) and child.alive for child in children.values())
+        world.clear()
+        await sup.stop(pid, sup.Shutdown())
+        assert world.downs() == list(reversed(ids))
+        assert node.processes == ()
+
+
+@pytest.mark.parametrize("strategy", ["one_for_one", "one_for_all", "rest_for_one"])
+def test_every_task_order_gives_the_same_supervisor(strategy: Any) -> None:
+    for seed in range(40):
+        with scheduling_seed(seed):
+            trio.run(crashing_at_random, strategy, seed, clock=virtual_clock())
+
+
+async def attempt(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+    """The command's result, or None when a fault on the other side made it fail."""
+    try:
+        with trio.move_on_after(50):
+            return await command(*args)
+    except sup.SupervisorsError:
+        return None
+
+
+async def one_life(kind: str, seen: list[sup.Pid[Any]]) -> None:
+    """A life that runs through most lines of a supervisor; what fails on the way fails."""
+    world = World()
+    world.failing_at["a"] = {2}
+    world.stop_seconds = {"slow": 10}
+    specs = [worker(world, "a"), worker(world, "b"), worker(world, "slow", shutdown=1)]
+    async with sup.open_node() as node:
+        if kind == "dynamic":
+            pid = await attempt(node.start, sup.DynamicSupervisor, None, 5)
+            for spec in specs if pid is not None else ():
+                await attempt(sup.start_child, pid, spec)
+        else:
+            pid = await attempt(node.start, sup.Supervisor, sup.SupervisorFlags(kind, 5), specs)  # type: ignore
+        if pid is None:
+            return
+        children = {info.id: info.pid for info in await attempt(sup.which_children, pid) or ()}
+        seen += children.values()
+        for id, reason in (("b", "crash"), ("a", "crash"), ("slow", sup.Exit("x"))):
+            if isinstance(children.get(id), sup.Pid):
+                sup.cast(children[id], reason)
+                await settle()
+        new = await attempt(sup.start_child, pid, worker(world, "new", restart="temporary"))
+        await attempt(sup.terminate_child, pid, new if kind == "dynamic" else "new")
+        await attempt(sup.terminate_child, pid, "a")
+        await attempt(sup.restart_child, pid, "a")
+        await attempt(sup.get_childspec, pid, "a")
+        await attempt(sup.count_children, pid)
+        seen += [info.pid for info in await attempt(sup.which_children, pid) or ()]
+        await attempt(sup.stop, pid, sup.Shutdown())
+        await settle()
+        if not pid.alive:
+            assert not [child for child in seen if isinstance(child, sup.Pid) and child.alive]
+
+
+async def watched_life(kind: str) -> None:
+    """`one_life`, and a failure instead of a hang."""
+    ended = trio.Event()
+
+    async def live() -> None:
+        try:
+            await one_life(kind, [])
+        except* Injected:
+            pass  # the fault was in the end of a child: the node has stopped in good order
+        ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(live)
+        with trio.move_on_after(10_000):
+            await ended.wait()
+        if not ended.is_set():
+            left = [thing for thing in gc.get_objects() if isinstance(thing, sup.Pid) and thing.alive]
+            for pid in left:
+                kill(pid)
+            raise AssertionError(f"hung, with {left} alive")
+
+
+class Injected(Exception):
+    """The fault."""
+
+
+MODULES = (_supervisor, _supervision, _dynamic_supervisor)
+FILES = {module.__file__ for module in MODULES}
+
+
+def lines_run(kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]:
+    """Run `one_life` with a fault where the line runs first; the lines that ran, in order."""
+    seen: dict[tuple[str, int], None] = {}
+    armed = [fault]
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        code: CodeType = frame.f_code
+        if code.co_filename not in FILES:
+            return None
+        if event == "line":
+            place = (code.co_filename, frame.f_lineno)
+            seen[place] = None
+            if place == armed[0]:
+                armed[0] = None
+                raise Injected(place)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        with scheduling_seed(1):
+            trio.run(watched_life, kind, clock=virtual_clock())
+    finally:
+        sys.settrace(None)
+    return list(seen)
+
+
+@pytest.mark.parametrize("kind", ["rest_for_one", "dynamic"])
+def test_a_fault_in_any_line_of_the_supervisor_leaves_no_child_and_hangs_nothing(kind: str) -> None:
+    places = lines_run(kind, None)
+    assert len(places) > 150
+    last_resort = inspect.getsourcelines(_supervision.SupervisionLoop.clear_away)
+    for file, line in places:
+        # python cannot raise in a bare `try:`, and behind the last resort there is none
+        if linecache.getline(file, line).strip() in ("try:", "await self.clear_away()"):
+            continue
+        if file == _supervision.__file__ and 0 <= line - last_resort[1] < len(last_resort[0]):
+            continue
+        lines_run(kind, (file, line))
