@@ -77,16 +77,30 @@ async def _call(
     undo: Callable[[T], Awaitable[object]] | None = None,
 ) -> T:
     """Runs a function on the trio thread. ``undo`` takes back a result that arrived together with a cancellation."""
-    call = thread.submit(function)
+    call = thread.call(function)
+    call.start()
     try:
         await _done(call.future)
     except asyncio.CancelledError:
         call.cancel()
         await _done_in_any_case(call.future)
         if undo is not None and call.future.exception() is None:
-            await _done_in_any_case(thread.submit(partial(undo, call.future.result())).future)
+            await _in_any_case(thread, partial(undo, call.future.result()))
         raise
     return call.future.result()
+
+
+async def _in_any_case(thread: TrioThread, function: Callable[[], Awaitable[object]]) -> None:
+    """Runs a function that must have ended before a cancelled task may go on. Nothing is left of a closed runtime."""
+    call = thread.call(function)
+    call.start()
+    cancelled = await _done_in_any_case(call.future)
+    try:
+        call.future.result()
+    except RuntimeClosed:
+        pass
+    if cancelled is not None:
+        raise cancelled
 
 
 def _in_loop(loop: asyncio.AbstractEventLoop, report: Callable[[float], None]) -> Callable[[float], None]:
@@ -110,7 +124,7 @@ class Request(RequestFacade):
         try:
             await _call(self._thread, self._enter)
         except asyncio.CancelledError:
-            await self._leave_in_any_case()
+            await self.__aexit__(None, None, None)
             raise
         return self
 
@@ -118,18 +132,8 @@ class Request(RequestFacade):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Cancels what still runs, and waits until its sequence is free."""
-        await self._leave_in_any_case()
-
-    async def _leave_in_any_case(self) -> None:
         self._abandon()
-        try:
-            call = self._thread.submit(self._leave)
-            cancelled = await _done_in_any_case(call.future)
-            call.future.result()
-        except RuntimeClosed:
-            return  # and the request with it
-        if cancelled is not None:
-            raise cancelled
+        await _in_any_case(self._thread, self._leave)
 
     def __aiter__(self) -> Request:
         return self

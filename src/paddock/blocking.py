@@ -45,14 +45,15 @@ def _call(
     undo: Callable[[T], Awaitable[object]] | None = None,
 ) -> T:
     """Runs a function on the trio thread. ``undo`` takes back a result that arrived together with an interrupt."""
-    call = thread.submit(function)
+    call = thread.call(function)
     try:
+        call.start()
         wait([call.future])
     except BaseException:
         call.cancel()
         wait([call.future])
         if undo is not None and call.future.exception() is None:
-            wait([thread.submit(partial(undo, call.future.result())).future])
+            _call(thread, partial(undo, call.future.result()))
         raise
     return call.future.result()
 

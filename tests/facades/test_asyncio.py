@@ -25,7 +25,8 @@ def endless(scripted_model: Scripted, small: Options) -> Callable[[], Any]:
     @asynccontextmanager
     async def serving() -> AsyncIterator[paddock.aio.Model]:
         async with paddock.aio.open_runtime() as runtime:
-            yield await runtime.load_model(scripted_model(b"for ever ", then="repeat"), name="endless", **small)
+            path = scripted_model(b"for ever ", then="repeat")
+            yield await runtime.load_model(path, name="endless", **{**small, "n_ctx": 4096})
 
     return serving
 
@@ -56,10 +57,14 @@ def test_a_timeout_cancels_a_completion_and_a_stream(endless: Callable[[], Any])
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(model.complete("hi"), 0.05)
             await assert_one_was_cancelled(model)
-            with pytest.raises(TimeoutError):
+
+            async def read() -> None:
                 async with asyncio.timeout(0.2), model.stream("hi") as request:
-                    async for _ in request:
-                        pass
+                    while True:
+                        await request.__anext__()
+
+            with pytest.raises(TimeoutError):
+                await read()
             task = asyncio.current_task()
             assert task is not None
             assert task.cancelling() == 0
@@ -140,11 +145,14 @@ def test_a_cancelled_load_is_undone_whenever_it_is_cancelled(scripted_model: Scr
 
     async def main() -> None:
         async with paddock.aio.open_runtime() as runtime:
+
+            async def load_and_wait() -> None:
+                await runtime.load_model(path, name="scripted", **small)
+                await asyncio.Event().wait()
+
             for delay in (0.0, 0.001, 0.01, 0.03):
-                with pytest.raises((TimeoutError, asyncio.CancelledError)):
-                    async with asyncio.timeout(delay):
-                        await runtime.load_model(path, name="scripted", **small)
-                        await asyncio.Event().wait()
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(load_and_wait(), delay)
                 if "scripted" in runtime.models:  # it was faster than the timeout
                     await runtime.unload_model("scripted")
                 model = await runtime.load_model(path, name="scripted", **small)
@@ -158,8 +166,9 @@ def test_a_load_cancelled_at_the_moment_it_is_done_is_undone(scripted_model: Scr
     async def main() -> None:
         async with paddock.aio.open_runtime() as runtime:
             task = asyncio.create_task(runtime.load_model(scripted_model(b"hello"), name="scripted", **small))
+            await asyncio.sleep(0)
             while "scripted" not in runtime.models:
-                await asyncio.sleep(0)
+                pass
             assert not task.done()  # loaded on the trio thread, not known in this loop yet
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -272,7 +281,9 @@ def test_progress_is_told_in_the_calling_loop(scripted_model: Scripted, small: O
 def test_closing_a_runtime_ends_what_other_tasks_wait_for(scripted_model: Scripted, small: Options) -> None:
     async def main() -> None:
         async with paddock.aio.open_runtime() as runtime:
-            model = await runtime.load_model(scripted_model(b"on ", then="repeat"), name="endless", **small)
+            model = await runtime.load_model(
+                scripted_model(b"on ", then="repeat"), name="endless", **{**small, "n_ctx": 4096}
+            )
             waiting = asyncio.create_task(model.complete("hi"))
             while (await model.statistics()).running == 0:
                 pass
@@ -301,24 +312,23 @@ def test_a_runtime_that_is_cancelled_while_it_opens_leaves_nothing(scripted_mode
 
 def test_the_block_of_a_cancelled_task_closes_the_runtime(scripted_model: Scripted, small: Options) -> None:
     async def main() -> None:
-        runtimes = []
+        opened: asyncio.Future[paddock.aio.Runtime] = asyncio.get_running_loop().create_future()
 
         async def service() -> None:
             async with paddock.aio.open_runtime() as runtime:
                 await runtime.load_model(scripted_model(b"hello"), name="scripted", **small)
-                runtimes.append(runtime)
+                opened.set_result(runtime)
                 await asyncio.Event().wait()
 
         task = asyncio.create_task(service())
-        while not runtimes:
-            await asyncio.sleep(0)
+        runtime = await opened
         task.cancel()
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         with pytest.raises(paddock.RuntimeClosed):
-            await runtimes[0].tree()
+            await runtime.tree()
 
     asyncio.run(main())
 

@@ -1,10 +1,9 @@
 """A runtime on a trio thread of its own, and the way to it from other threads and event loops.
 
-A caller elsewhere hands over a function with :meth:`TrioThread.submit` and gets a :class:`Call` back: a future, and a
-way to cancel. Everything crosses by ``TrioToken.run_sync_soon``, which never blocks, never polls, and may be used by
-an event loop, in a signal handler and in ``__del__``. anyio's blocking portal would block an asyncio loop until
-the trio thread has a moment, loses a result that arrives together with a cancellation, and hangs a forked child that
-exits.
+A caller elsewhere hands over a function as a :class:`Call`: a future, and a way to cancel. Everything crosses by
+``TrioToken.run_sync_soon``, which never blocks, never polls, and may be used by an event loop, in a signal handler and
+in ``__del__``. anyio's blocking portal would block an asyncio loop until the trio thread has a moment, lets a result be
+lost that arrives together with a cancellation, and hangs a forked child that exits.
 """
 
 from __future__ import annotations
@@ -44,18 +43,42 @@ class CallCancelled(BaseException):
 
 @attrs.define(eq=False)
 class Call(Generic[T]):
-    """One function that runs on the trio thread for a caller elsewhere; ``future`` is its outcome."""
+    """One function that runs on the trio thread for a caller elsewhere; ``future`` is its outcome.
 
-    _token: trio.lowlevel.TrioToken
+    Made first and started then, so that a caller who is interrupted in between still knows what to cancel.
+    """
+
+    _send: Callable[..., None]
+    """Calls a function on the trio thread; raises RunFinishedError where there is none."""
+    _state: _State
+    function: Callable[[], Awaitable[T]]
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     future: Future[T] = attrs.field(factory=Future)
+    started: bool = False
+    """Whether there is, or was, a task for it; known to the trio thread alone."""
+
+    def start(self) -> None:
+        """Does not block. Where the runtime is closed, the future says so."""
+        try:
+            self._send(self._state.start, self)
+        except trio.RunFinishedError:
+            self._closed()
 
     def cancel(self) -> None:
         """Cancels the function; ``future`` is done once it has ended. Idempotent, from any thread."""
         try:
-            self._token.run_sync_soon(self.scope.cancel)
+            self._send(self._cancel)
         except trio.RunFinishedError:
-            pass  # and so its future is done
+            self._closed()
+
+    def _closed(self) -> None:
+        if not self.future.done():
+            self.future.set_exception(RuntimeClosed())
+
+    def _cancel(self) -> None:
+        self.scope.cancel()
+        if not self.started and not self.future.done():
+            self.future.set_exception(CallCancelled())
 
 
 class TrioThread:
@@ -88,19 +111,14 @@ class TrioThread:
         """
         return threading.current_thread() is self._thread
 
-    def submit(self, function: Callable[[], Awaitable[T]]) -> Call[T]:
-        """Runs ``await function()`` on the trio thread. Does not block. Raises RuntimeClosed."""
-        call: Call[T] = Call(self._token)
-        try:
-            self._notify(self._state.spawn, call, function)
-        except trio.RunFinishedError:
-            raise RuntimeClosed from None
-        return call
+    def call(self, function: Callable[[], Awaitable[T]]) -> Call[T]:
+        """``await function()`` on the trio thread, once it is started."""
+        return Call(self._send, self._state, function)
 
     def notify(self, function: Callable[..., object], *args: Any) -> None:
         """Calls ``function(*args)``, which must not raise, on the trio thread some time soon, if there is one."""
         try:
-            self._notify(function, *args)
+            self._send(function, *args)
         except trio.RunFinishedError:
             pass
 
@@ -115,7 +133,7 @@ class TrioThread:
             self._state.closed.set_result(None)  # it is the parent's to close
         return self._state.closed
 
-    def _notify(self, function: Callable[..., object], *args: Any) -> None:
+    def _send(self, function: Callable[..., object], *args: Any) -> None:
         if os.getpid() != self._pid:
             raise trio.RunFinishedError
         self._token.run_sync_soon(function, *args)
@@ -140,12 +158,13 @@ class _State:
         if not self.opened.done():
             self.opening.cancel()
 
-    def spawn(self, call: Call[T], function: Callable[[], Awaitable[T]]) -> None:
+    def start(self, call: Call[Any]) -> None:
         """Starts a call as a task, in the context in which the runtime was opened."""
         if self.nursery is None or self.context is None:
             call.future.set_exception(RuntimeClosed())
         else:
-            self.context.run(self.nursery.start_soon, _run_call, call, function)
+            call.started = True
+            self.context.run(self.nursery.start_soon, _run_call, call)
 
 
 def _run_thread(config: Configuration, state: _State) -> None:
@@ -188,11 +207,11 @@ async def _host(config: Configuration, state: _State) -> None:
         raise failure
 
 
-async def _run_call(call: Call[T], function: Callable[[], Awaitable[T]]) -> None:
+async def _run_call(call: Call[T]) -> None:
     """One call. Its cancellation and its errors end in its future; only the end of the thread passes."""
     try:
         with call.scope:
-            call.future.set_result(await function())
+            call.future.set_result(await call.function())
             return
     except trio.Cancelled:
         call.future.set_exception(RuntimeClosed())

@@ -95,17 +95,19 @@ class Delivery:
     async def receive(self) -> Delta | None:
         """The next delta; None at the end. Raises the request's error after the deltas before it. A checkpoint;
         cancelling it loses nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._deltas:
             if self.error is not None:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 raise self.error
             if self.completion is not None:
-                await trio.lowlevel.checkpoint()
+                await trio.lowlevel.cancel_shielded_checkpoint()
                 return None
             await self._wait()
-        await trio.lowlevel.checkpoint()
+        # Nothing may come between finding a delta and taking it: another task may read the same request.
         delta = self._deltas.popleft()
         self._drained()
+        await trio.lowlevel.cancel_shielded_checkpoint()
         return delta
 
     async def wait_started(self) -> None:
