@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from real_command import assert_gone, at_terminal, run_paddock
 
 
+def chat(*arguments: str | Path, stdin: bytes) -> subprocess.CompletedProcess[bytes]:
+    """The real command reading a pipe; the engine runs in a thread, which starts sooner than a process."""
+    return run_paddock("chat", "--isolation", "thread", *arguments, stdin=stdin)
+
+
 def test_each_line_of_a_pipe_is_a_turn(greeting_model: Path) -> None:
-    ended = run_paddock("chat", greeting_model, "-q", stdin=b"Hi\n\nAgain\n")
+    ended = chat(greeting_model, "-q", stdin=b"Hi\n\nAgain\n")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"Hello!\nHello!\n", b"")
 
 
 def test_json_is_one_object_with_all_turns_and_the_same_each_time(tiny_model_path: Path) -> None:
-    arguments = ("chat", tiny_model_path, "--json", "--seed", "7", "-n", "8", "--system", "Be brief.")
-    first, second = (run_paddock(*arguments, stdin=b"Hi\n/help\nAgain\n") for _ in range(2))
+    arguments = (tiny_model_path, "--json", "--seed", "7", "-n", "8", "--system", "Be brief.")
+    first, second = (chat(*arguments, stdin=b"Hi\n/help\nAgain\n") for _ in range(2))
     assert first.returncode == 0
     assert first.stdout == second.stdout
     conversation = json.loads(first.stdout)
@@ -29,7 +35,7 @@ def test_json_is_one_object_with_all_turns_and_the_same_each_time(tiny_model_pat
 def test_reset_and_system_begin_anew_and_save_writes_what_there_is(tiny_model_path: Path, tmp_path: Path) -> None:
     saved = tmp_path / "saved.json"
     script = f"Hi\n/save {saved}\n/reset\nHi\n/system Short.\n/system\nHi\n/nonsense\n/save\n/quit\nnever said\n"
-    ended = run_paddock("chat", tiny_model_path, "--json", "-q", "--seed", "7", "-n", "8", stdin=script.encode())
+    ended = chat(tiny_model_path, "--json", "-q", "--seed", "7", "-n", "8", stdin=script.encode())
     assert ended.returncode == 0
     (before,) = json.loads(saved.read_bytes())["turns"]
     (after,) = json.loads(ended.stdout)["turns"]
@@ -40,7 +46,7 @@ def test_reset_and_system_begin_anew_and_save_writes_what_there_is(tiny_model_pa
 
 def test_a_turn_that_fails_has_its_error_and_the_next_one_works(greeting_model: Path) -> None:
     script = b"x" * 5000 + b"\ncaf\xe9\nHi\n"
-    ended = run_paddock("chat", greeting_model, "--json", stdin=script)
+    ended = chat(greeting_model, "--json", stdin=script)
     assert ended.returncode == 1
     turns = json.loads(ended.stdout)["turns"]
     assert [turn.get("error", {}).get("type") for turn in turns] == ["ContextOverflow", "InvalidParameter", None]
@@ -48,7 +54,7 @@ def test_a_turn_that_fails_has_its_error_and_the_next_one_works(greeting_model: 
 
 
 def test_a_model_without_a_chat_template_is_refused(scripted_model: Callable[..., Path]) -> None:
-    ended = run_paddock("chat", scripted_model(b"x", chat_template=None), "--json", stdin=b"Hi\n")
+    ended = chat(scripted_model(b"x", chat_template=None), "--json", stdin=b"Hi\n")
     assert ended.returncode == 1
     assert json.loads(ended.stdout)["error"]["type"] == "ChatTemplateMissing"
 

@@ -24,7 +24,7 @@ def test_a_full_disk_is_one_line_on_stderr(arguments: tuple[str, ...]) -> None:
 
 
 def test_a_program_started_without_stdin_stdout_and_stderr_works_all_the_same(greeting_model: Path) -> None:
-    ended = with_redirections("<&- >&- 2>&-", "run", "-m", greeting_model, "x")
+    ended = with_redirections("<&- >&- 2>&-", "run", "--isolation", "thread", "-m", greeting_model, "x")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, b"", b"")
 
 
@@ -35,7 +35,11 @@ def test_help_into_a_closed_pipe_is_quiet() -> None:
 
 def test_text_that_the_encoding_of_stdout_lacks_is_replaced(scripted_model: Callable[..., Path]) -> None:
     model = scripted_model("grün".encode())
-    command = ["env", "PYTHONIOENCODING=ascii", *paddock_command("run", "-q", "-m", model, "x")]
+    command = [
+        "env",
+        "PYTHONIOENCODING=ascii",
+        *paddock_command("run", "-q", "--isolation", "thread", "-m", model, "x"),
+    ]
     ended = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
     assert (ended.returncode, ended.stdout) == (0, b"gr?n\n")
 

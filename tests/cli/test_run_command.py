@@ -118,7 +118,7 @@ def test_an_unknown_model_is_a_line_on_stderr() -> None:
 
 
 def test_bytes_on_the_command_line_that_are_no_utf8_are_refused(greeting_model: Path) -> None:
-    ended = run_paddock("run", "--json", "-m", greeting_model, b"caf\xe9")
+    ended = run_paddock("run", "--json", "--isolation", "thread", "-m", greeting_model, b"caf\xe9")
     assert ended.returncode == 1
     error = json.loads(ended.stdout)["error"]
     assert (error["type"], error["parameter"]) == ("InvalidParameter", "prompt")
@@ -141,7 +141,7 @@ def test_the_reply_of_a_model_cannot_steer_a_terminal_but_is_untouched_in_a_pipe
 ) -> None:
     model = scripted_model(b"\x1b[31mred")
     assert run(model, "-q", "x").stdout == "\x1b[31mred\n"
-    with at_terminal("run", "-q", "-m", model, "x") as terminal:
+    with at_terminal("run", "-q", "--isolation", "thread", "-m", model, "x") as terminal:
         assert terminal.end() == 0
         assert "␛[31mred".encode() in terminal.shown
 
