@@ -203,7 +203,21 @@ def infill_document(rng: random.Random) -> list[Segment]:
     return [(BEGIN, False), (f"{FIM_PREFIX}{lead}{FIM_SUFFIX}{rest}{FIM_MIDDLE}", False), (gap + END_OF_TEXT, True)]
 
 
-_MIXTURE: tuple[tuple[Callable[[random.Random], list[Segment]], int], ...] = (
+def drill_document(rng: random.Random) -> list[Segment]:
+    """One or two short exercises: much to learn from few tokens."""
+    turns: list[Turn] = []
+    for _ in range(rng.choice((1, 1, 2))):
+        category = rng.choices(("copying", "reversing", "arithmetic", "lists", "facts", "refusals"), (25, 20, 30, 12, 15, 4))[0]
+        turns += _question_turns(rng, category)
+    if rng.random() < 0.1:
+        told, asked = memory(rng)
+        turns = told + asked if rng.random() < 0.5 else told + turns + asked
+    return _begun(rng, chat_segments(turns))
+
+
+Mixture = tuple[tuple[Callable[[random.Random], list[Segment]], int], ...]
+
+_FIRST_MIXTURE: Mixture = (
     (chat_document, 48),
     (long_chat_document, 3),
     (tool_document, 14),
@@ -212,12 +226,24 @@ _MIXTURE: tuple[tuple[Callable[[random.Random], list[Segment]], int], ...] = (
     (plain_document, 8),
     (infill_document, 8),
 )
+# Once the forms of speech are there, the tokens are better spent on exercises than on more stories.
+_SECOND_MIXTURE: Mixture = (
+    (chat_document, 34),
+    (long_chat_document, 1),
+    (drill_document, 60),
+    (tool_document, 14),
+    (idle_tool_document, 2),
+    (story_document, 9),
+    (plain_document, 6),
+    (infill_document, 5),
+)
+SECOND_MIXTURE_FROM = 18_000
 
 
 def document(seed: int, index: int) -> list[Segment]:
     """Document number `index` of the corpus with this seed."""
     rng = random.Random(seed * 1_000_003 + index)
-    makers, weights = zip(*_MIXTURE, strict=True)
+    makers, weights = zip(*(_FIRST_MIXTURE if index < SECOND_MIXTURE_FROM else _SECOND_MIXTURE), strict=True)
     return rng.choices(makers, weights)[0](rng)
 
 

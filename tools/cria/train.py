@@ -219,7 +219,7 @@ def main() -> None:
         "--decay", type=int, default=1000, help="steps over which the learning rate falls to zero at the end"
     )
     parser.add_argument("--warmup", type=int, default=60)
-    parser.add_argument("--documents", type=int, default=60_000, help="size of the corpus; it is repeated when used up")
+    parser.add_argument("--documents", type=int, default=80_000, help="size of the corpus; it is repeated when used up")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--step-tokens", type=int, default=4096, help="tokens of a step, without padding")
     parser.add_argument("--group-tokens", type=int, default=1024, help="tokens computed at once, with padding")
