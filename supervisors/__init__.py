@@ -80,8 +80,9 @@ from ._errors import (
 from ._gen_server import GenServer
 from ._gen_statem import GenStatem
 from ._node import Node, open_node
-from ._process import Ignore, Pid, Target, cleanup_scope, spawn, whereis
-from ._process import self_ as self
+from ._pid import Ignore, Pid, Target, whereis
+from ._pid import self_ as self
+from ._process import cleanup_scope, spawn
 from ._reasons import (
     Crashed,
     Exit,

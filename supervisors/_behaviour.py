@@ -11,17 +11,8 @@ import trio
 
 from ._call import From
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
-from ._process import (
-    AnyPid,
-    Ignore,
-    Pid,
-    current_node,
-    current_process,
-    function_label,
-    kill,
-    launch,
-    self_,
-)
+from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
+from ._process import function_label, kill, launch
 from ._reasons import NORMAL, Crashed, Reason
 from ._registry import Registry, Via
 from ._signals import MonitorRef, link_pair, monitor

@@ -10,7 +10,7 @@ import trio
 
 from ._errors import CallingSelf, CallTimeout, Deadlock, MailboxFull, NoProc, ServerExited
 from ._mailbox import CALL, CAST, INFO
-from ._process import AnyPid, Target, _current_process, current_process, live, self_
+from ._pid import AnyPid, Target, current_process, current_process_var, live, self_
 from ._reasons import Reason
 
 PENDING: Final = 0
@@ -136,7 +136,7 @@ async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
     if pid is None or pid.mailbox.closed:
         raise NoProc(target)
     mailbox = pid.mailbox
-    me = _current_process.get()
+    me = current_process_var.get()
     from_ = From(pid, me)
     # only the main task of a process speaks for it; another task of it may wait while the process goes on
     blocks = me is not None and trio.lowlevel.current_task() is me._task

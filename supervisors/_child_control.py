@@ -10,7 +10,7 @@ import attrs
 
 from ._call import call
 from ._child_spec import ChildCounts, ChildInfo, ChildSpec, as_spec
-from ._process import Pid, Target
+from ._pid import Pid, Target
 
 
 @attrs.frozen(eq=False)

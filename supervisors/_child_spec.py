@@ -11,7 +11,8 @@ import attrs
 
 from ._behaviour import Behaviour
 from ._errors import BadChildSpec, BadFlags
-from ._process import Pid, function_label
+from ._pid import Pid
+from ._process import function_label
 
 
 class ShutdownMode(enum.Enum):

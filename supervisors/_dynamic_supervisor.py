@@ -17,7 +17,8 @@ from ._child_spec import BRUTAL_KILL, SupervisorFlags, check_significant
 from ._errors import AlreadyStarted, BadFlags, MaxChildren, NotFound, StartFailed, SupervisorsError
 from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
-from ._process import AnyPid, Ignore, kill, mark_ready, request_shutdown
+from ._pid import AnyPid, Ignore
+from ._process import kill, mark_ready, request_shutdown
 from ._reasons import SHUTDOWN, Reason, is_fatal, is_normal
 from ._restart_policy import RestartWindow, after_exit
 from ._supervision import Child, StopSupervising, SupervisionLoop, cause

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._reasons import Reason
 
 if TYPE_CHECKING:
-    from ._process import Pid
+    from ._pid import Pid
 
 
 class SupervisorsError(Exception):

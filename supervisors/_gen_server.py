@@ -22,8 +22,9 @@ from ._behaviour import (
 from ._call import ANSWERED, From
 from ._errors import BadReturnValue
 from ._mailbox import CALL, CAST, INFO, STOP, SYSTEM, Item
-from ._process import AnyPid, Ignore, mark_ready, report_crash, self_
-from ._reasons import Exit, Reason, fatal_part, is_abnormal, reason_of
+from ._pid import AnyPid, Ignore, self_
+from ._process import mark_ready, report_crash
+from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
 from ._reports import limited_repr, logger
 from ._signals import ExitSignal
 from ._system import answer_system
@@ -145,9 +146,7 @@ class _ServerLoop:
             reason = reason_of(exc)
         if is_abnormal(reason):
             report_crash(self.pid, reason, self.last, guarded_status(self.server), self.client)
-        end = Exit(reason)
-        end._reported = True  # type: ignore[attr-defined]
-        raise end
+        raise ReportedExit(reason)
 
     async def serve(self) -> None:
         server = self.server

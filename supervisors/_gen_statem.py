@@ -12,8 +12,9 @@ from ._behaviour import IGNORE, Behaviour, Stop
 from ._call import ANSWERED, FAILED
 from ._errors import BadAction, BadReturnValue
 from ._mailbox import BATCH, CALL, CAST, STOP, SYSTEM, Item
-from ._process import AnyPid, Ignore, mark_ready, report_crash
-from ._reasons import Exit, Reason, fatal_part, is_abnormal, reason_of
+from ._pid import AnyPid, Ignore
+from ._process import mark_ready, report_crash
+from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
 from ._signals import ExitSignal
 from ._statem_queue import EVENT_TIMER, STATE_TIMER, EventQueue, Timers
 from ._statem_types import (
@@ -144,9 +145,7 @@ class _MachineLoop:
             reason = reason_of(exc)
         if is_abnormal(reason):
             report_crash(self.pid, reason, self.last, self.status(), self.client)
-        end = Exit(reason)
-        end._reported = True  # type: ignore[attr-defined]
-        raise end
+        raise ReportedExit(reason)
 
     # -- where events come from
 

@@ -12,16 +12,8 @@ import trio
 
 from ._behaviour import prepare, start_in
 from ._errors import NodeStopped
-from ._process import (
-    AnyPid,
-    Pid,
-    _current_node,
-    current_process,
-    kill,
-    launch,
-    request_shutdown,
-    watch_exit,
-)
+from ._pid import AnyPid, Pid, current_node_var, current_process
+from ._process import kill, launch, request_shutdown, watch_exit
 from ._reasons import SHUTDOWN, fatal_part
 from ._registry import ProcessGroups, Registry, Via
 from ._reports import Report, logger
@@ -150,13 +142,13 @@ async def open_node(label: str = "node") -> AsyncIterator[Node]:
     is left.
     """
     node = Node(label)
-    before = _current_node.get()
+    before = current_node_var.get()
     failure: BaseException | None = None
     try:
         with trio.CancelScope() as way_out:
             async with trio.open_nursery() as nursery:
                 node.nursery = nursery
-                _current_node.set(node)
+                current_node_var.set(node)
                 try:
                     yield node
                 except BaseException as exc:
@@ -182,6 +174,6 @@ async def open_node(label: str = "node") -> AsyncIterator[Node]:
         failure = leaf
     finally:
         node.nursery = None
-        _current_node.set(before)
+        current_node_var.set(before)
     if failure is not None:
         raise failure

@@ -1,17 +1,17 @@
-"""Processes: the pid, the task that runs it, and the one synchronous path on which it ends."""
+"""The life of a process: the task that runs it, and the one synchronous path on which it ends."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from typing import Any
 
 import trio
 
-from ._errors import NodeStopped, NoProc
-from ._mailbox import INFO, STOP, Mailbox
+from ._errors import NodeStopped
+from ._mailbox import INFO, STOP
+from ._pid import AnyPid, Pid, Resource, current_node, current_process_var
 from ._reasons import (
     KILLED,
     NORMAL,
@@ -19,207 +19,15 @@ from ._reasons import (
     Crashed,
     Killed,
     Reason,
+    ReportedExit,
     fatal_part,
     is_abnormal,
     reason_of,
 )
 from ._reports import CrashReport, emit, logger
 
-if TYPE_CHECKING:
-    from ._call import From
-    from ._node import Node
-    from ._signals import MonitorRef
-
-S_co = TypeVar("S_co", covariant=True)
-
 DEFAULT_CLEANUP_SECONDS = 5.0
 """What `cleanup_scope` allows outside a process, where nobody sets a kill deadline."""
-
-
-class Resource(Protocol):
-    """Something that belongs to a process and is given back the moment it ends: names, groups."""
-
-    def owner_exited(self, pid: Pid[Any]) -> None: ...
-
-
-class Target(Protocol):
-    """What can be called, sent to, monitored: a pid, or a name that is resolved each time it is used."""
-
-    def resolve(self) -> Pid[Any] | None: ...
-
-
-class Pid(Generic[S_co]):
-    """One process. Hashable, compared by identity; ``S`` is the class of its server.
-
-    Reading its attributes never blocks. A pid outlives its process and then says why it ended.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_blocked_on",
-        "_calls",
-        "_cleanup_scopes",
-        "_exit_watchers",
-        "_kill_deadline",
-        "_links",
-        "_monitored_by",
-        "_monitoring",
-        "_number",
-        "_parent",
-        "_pending_reason",
-        "_ready_watcher",
-        "_resources",
-        "_scope",
-        "_started_as",
-        "_stops_by_message",
-        "_task",
-        "_trap_exits",
-        "exit_reason",
-        "ignored",
-        "is_supervisor",
-        "label",
-        "mailbox",
-        "node",
-        "ready",
-        "start_info",
-    )
-
-    def __init__(
-        self,
-        node: Node,
-        label: str,
-        parent: Pid[Any] | None = None,
-        *,
-        stops_by_message: bool = False,
-        mailbox_limit: int | None = None,
-        started_as: str = "",
-        is_supervisor: bool = False,
-    ) -> None:
-        self._number = node.next_number()
-        self.label = label
-        self.node = node
-        self.exit_reason: Reason | None = None
-        """Why the process ended; None while it is alive."""
-        self.ready = not stops_by_message
-        """True once a server's init has returned; at once for a plain process."""
-        self.ignored = False
-        """True when its init returned ``IGNORE``."""
-        self.is_supervisor = is_supervisor
-        self.start_info: Any = None
-        """What init gave with ``Started(info)``."""
-        self.mailbox = Mailbox(mailbox_limit)
-        self._parent = parent
-        self._stops_by_message = stops_by_message
-        self._started_as = started_as
-        self._scope = trio.CancelScope(shield=True)
-        self._task: trio.lowlevel.Task | None = None
-        self._pending_reason: Reason | None = None
-        self._trap_exits = False
-        self._kill_deadline = math.inf
-        # made when first needed, most processes need few of these
-        self._calls: dict[From, None] = {}
-        self._blocked_on: From | None = None
-        self._links: dict[Pid[Any], None] | None = None
-        self._monitored_by: dict[MonitorRef, None] | None = None
-        self._monitoring: dict[MonitorRef, None] | None = None
-        self._resources: dict[Resource, None] | None = None
-        self._cleanup_scopes: list[trio.CancelScope] | None = None
-        self._exit_watchers: list[Callable[[Pid[Any]], None]] | None = None
-        self._ready_watcher: Callable[[Pid[Any]], None] | None = None
-
-    @property
-    def alive(self) -> bool:
-        """True until the process has ended and all that was its has been released."""
-        return not self.mailbox.closed
-
-    @property
-    def parent(self) -> Pid[Any] | None:
-        """The process that started this one, or its supervisor; None for one started by the node, or dead."""
-        return self._parent
-
-    @property
-    def ancestors(self) -> tuple[Pid[Any], ...]:
-        """Parent, its parent, and so on."""
-        found: list[Pid[Any]] = []
-        pid = self._parent
-        while pid is not None:
-            found.append(pid)
-            pid = pid._parent
-        return tuple(found)
-
-    def resolve(self) -> Pid[Any] | None:
-        """Itself: a pid is its own name."""
-        return self
-
-    def __repr__(self) -> str:
-        return f"<0.{self._number} {self.label}>"
-
-
-class Ignore(Pid[Any]):
-    """The pid of no process: what a start returns when the server's init returned ``IGNORE``."""
-
-    __slots__ = ()
-
-    def __init__(self) -> None:
-        self._number = 0
-        self.label = "ignore"
-        self.exit_reason = NORMAL
-        self.ready = False
-        self.ignored = True
-        self.is_supervisor = False
-        self.start_info = None
-        self.mailbox = Mailbox()
-        self.mailbox.close()
-        self._parent = None
-        self._links = None
-        self._calls = {}
-
-    def __repr__(self) -> str:
-        return "IGNORE"
-
-
-AnyPid: TypeAlias = Pid[Any]
-
-_current_process: ContextVar[AnyPid | None] = ContextVar("supervisors_process", default=None)
-_current_node: ContextVar[Node | None] = ContextVar("supervisors_node", default=None)
-
-
-def current_process() -> AnyPid | None:
-    """The process this task belongs to, or None."""
-    return _current_process.get()
-
-
-def self_() -> AnyPid:
-    """The process this task belongs to (also from a task that the process opened). LookupError outside one."""
-    pid = _current_process.get()
-    if pid is None:
-        raise LookupError("not inside a process; pass the pid explicitly")
-    return pid
-
-
-def current_node() -> Node:
-    """The node of this process, or the one whose block this task is in. LookupError when there is none."""
-    pid = _current_process.get()
-    if pid is not None:
-        return pid.node
-    node = _current_node.get()
-    if node is None:
-        raise LookupError("no node here; use `async with open_node() as node` and node.start or node.spawn")
-    return node
-
-
-def whereis(target: Target) -> AnyPid | None:
-    """The live process behind a pid or a name, or None."""
-    pid = target.resolve()
-    return pid if pid is not None and not pid.mailbox.closed else None
-
-
-def live(target: Target) -> AnyPid:
-    """Like `whereis`, but raises NoProc."""
-    pid = target.resolve()
-    if pid is None or pid.mailbox.closed:
-        raise NoProc(target)
-    return pid
 
 
 @trio.lowlevel.enable_ki_protection
@@ -229,7 +37,7 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
     Protected from KeyboardInterrupt, which trio then gives to the main task: there the block of the node turns it
     into an orderly stop, while in the middle of a handler or of the exit path it would break a promise.
     """
-    _current_process.set(pid)
+    current_process_var.set(pid)
     pid._task = trio.lowlevel.current_task()
     scope = pid._scope
     reason: Reason = NORMAL
@@ -253,7 +61,7 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
     except BaseException as exc:
         fatal = fatal_part(exc)
         reason = reason_of(exc if fatal is None else fatal)
-        if fatal is None and pid.ready and is_abnormal(reason) and not getattr(exc, "_reported", False):
+        if fatal is None and pid.ready and is_abnormal(reason) and not isinstance(exc, ReportedExit):
             report_crash(pid, reason)
     if isinstance(pid._pending_reason, Killed):
         reason = KILLED  # a kill cannot be answered with another reason
@@ -414,7 +222,7 @@ def cleanup_scope() -> Iterator[trio.CancelScope]:
     Without a stop under way there is no deadline; one that comes later applies. A kill ends it at once. Outside a
     process it holds for 5 seconds.
     """
-    pid = _current_process.get()
+    pid = current_process_var.get()
     if pid is None or pid.mailbox.closed:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + DEFAULT_CLEANUP_SECONDS) as scope:
             yield scope

@@ -48,6 +48,10 @@ class Exit(Exception):
         self.reason = reason
 
 
+class ReportedExit(Exit):
+    """The last word of a behaviour's loop, which has logged the crash if it was one."""
+
+
 NORMAL: Final = Normal()
 SHUTDOWN: Final = Shutdown()
 KILLED: Final = Killed()

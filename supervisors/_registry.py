@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 
 from ._errors import AlreadyRegistered, NoProc, NotJoined
-from ._process import AnyPid, Pid, hold, self_
+from ._pid import AnyPid, Pid, self_
+from ._process import hold
 
 
 def strict_key(key: Hashable) -> Hashable:

@@ -14,7 +14,7 @@ from ._reasons import Crashed, Reason
 
 if TYPE_CHECKING:
     from ._node import Node
-    from ._process import Pid
+    from ._pid import Pid
 
 logger = logging.getLogger("supervisors")
 

@@ -10,19 +10,8 @@ import trio
 
 from ._errors import CallingSelf, CallTimeout, NoProc, NotOwner
 from ._mailbox import INFO, STOP
-from ._process import (
-    AnyPid,
-    Pid,
-    Target,
-    cancel_with,
-    current_process,
-    deliver_exit,
-    kill,
-    request_shutdown,
-    self_,
-    spawn,
-    watch_exit,
-)
+from ._pid import AnyPid, Pid, Target, current_process, self_
+from ._process import cancel_with, deliver_exit, kill, request_shutdown, spawn, watch_exit
 from ._reasons import NO_PROC, NORMAL, Exit, Killed, Reason
 
 

@@ -18,8 +18,9 @@ from ._child_spec import BRUTAL_KILL, RESTARTING, ChildCounts, ChildInfo, ChildS
 from ._errors import NotFound, ServerExited
 from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
 from ._node import KILL_GRACE_SECONDS, stack_of, stop_child
-from ._process import AnyPid, cleanup_scope, kill, launch, watch_exit
-from ._reasons import NORMAL, Crashed, Exit, Killed, Reason, Shutdown
+from ._pid import AnyPid
+from ._process import cleanup_scope, kill, launch, watch_exit
+from ._reasons import NORMAL, Crashed, Killed, Reason, ReportedExit, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
 
@@ -126,9 +127,7 @@ class SupervisionLoop:
                     await self.stop_children()
             finally:
                 await self.clear_away()
-        end = Exit(reason)
-        end._reported = True  # type: ignore[attr-defined]
-        raise end
+        raise ReportedExit(reason)
 
     async def clear_away(self) -> None:
         """End what still runs: after a kill, past our own deadline, after a fatal exception, or a bug in the above.
@@ -154,11 +153,12 @@ class SupervisionLoop:
         return None
 
     def stop_reason(self, item: Item) -> StopSupervising | None:
-        """What to raise when the item tells the supervisor to stop: a stop message, or the end of its parent."""
+        """What to raise when the item tells the supervisor to stop: a stop message, or the exit signal of its parent or
+        of a task outside any process. Those of others are logged and dropped, as in OTP."""
         kind, payload, _ = item
         if kind == STOP:
             return StopSupervising(payload)
-        if kind == INFO and isinstance(payload, ExitSignal) and payload.pid is self.pid._parent:
+        if kind == INFO and isinstance(payload, ExitSignal) and payload.pid in (None, self.pid._parent):
             return StopSupervising(payload.reason)
         return None
 

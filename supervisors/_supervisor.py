@@ -27,7 +27,8 @@ from ._errors import (
 )
 from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
-from ._process import AnyPid, Ignore, Pid, kill, mark_ready, request_shutdown, watch_exit
+from ._pid import AnyPid, Ignore, Pid
+from ._process import kill, mark_ready, request_shutdown, watch_exit
 from ._reasons import SHUTDOWN, is_fatal, is_normal
 from ._restart_policy import RestartWindow, affected_children, after_exit, shuts_down
 from ._supervision import Child, FailedToStartChild, StopSupervising, SupervisionLoop, cause

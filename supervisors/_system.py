@@ -9,7 +9,7 @@ import attrs
 
 from ._call import ANSWERED, FAILED, From, call_system
 from ._mailbox import SYSTEM
-from ._process import Target
+from ._pid import Target
 
 SystemKind: TypeAlias = Literal["get_state", "replace_state", "get_status", "suspend", "resume"]
 

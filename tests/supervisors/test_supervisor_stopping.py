@@ -164,3 +164,20 @@ async def test_s39_stopping_goes_on_past_the_one_that_resists(node: sup.Node, wo
         await sup.start_child(pid, worker(world, "b"))
     defiant.released.set()
     assert await sup.wait_down(pid) == sup.Shutdown()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_exit_signal_of_a_stranger_is_dropped_and_one_from_outside_stops(
+    node: sup.Node, world: World, kind: str
+) -> None:
+    pid, _ = await supervisor_of(node, kind, [worker(world, "a")])
+
+    async def stranger() -> None:
+        sup.exit(pid, sup.Shutdown())
+
+    await sup.wait_down(node.spawn(stranger))
+    await settle()
+    assert pid.alive
+    sup.exit(pid, sup.Shutdown("enough"))
+    assert await sup.wait_down(pid) == sup.Shutdown("enough")
+    assert world.downs() == ["a"]

@@ -177,7 +177,7 @@ def lines_run(kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]
 
 
 @pytest.mark.parametrize("kind", ["rest_for_one", "dynamic"])
-def test_a_fault_in_any_line_of_the_supervisor_leaves_no_child_and_hangs_nothing(kind: str) -> None:
+def test_m02_a_fault_in_any_line_of_the_supervisor_leaves_no_child_and_hangs_nothing(kind: str) -> None:
     places = lines_run(kind, None)
     assert len(places) > 150
     last_resort = inspect.getsourcelines(_supervision.SupervisionLoop.clear_away)
@@ -188,3 +188,68 @@ def test_a_fault_in_any_line_of_the_supervisor_leaves_no_child_and_hangs_nothing
         if file == _supervision.__file__ and 0 <= line - last_resort[1] < len(last_resort[0]):
             continue
         lines_run(kind, (file, line))
+
+
+class AtStep(trio.abc.Instrument):
+    """Does something before the ``step``-th step of any task."""
+
+    def __init__(self, step: int, action: Callable[[], None]) -> None:
+        self.step = step
+        self.action = action
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.step -= 1
+        if self.step == 0:
+            self.action()
+
+
+async def disturbed_life(kind: str, how: str, step: int) -> bool:
+    """A start, a crash, a group restart and an added child, disturbed at one step; False when it ended before."""
+    world = World()
+    world.failing_at["b"] = {2}
+    world.stop_seconds = {"a": 0.5}
+    specs = [worker(world, id) for id in "abc"]
+    supervisor: list[sup.Pid[Any]] = []
+
+    def disturb() -> None:
+        if how == "cancel":
+            scope.cancel()
+        elif supervisor:
+            sup.exit(supervisor[0], sup.Killed() if how == "kill" else sup.Shutdown())
+
+    instrument = AtStep(step, disturb)
+    trio.lowlevel.add_instrument(instrument)
+    with trio.CancelScope() as scope:
+        async with sup.open_node() as node:
+            try:
+                if kind == "dynamic":
+                    supervisor.append(await node.start(sup.DynamicSupervisor, None, 5))
+                    for spec in specs:
+                        await sup.start_child(supervisor[0], spec)
+                else:
+                    starting = sup.child(sup.Supervisor, sup.SupervisorFlags("one_for_all", 5), specs, id="sub")
+                    root = await node.start(sup.Supervisor)
+                    supervisor.append(await sup.start_child(root, starting))
+                for info in await sup.which_children(supervisor[0]):
+                    if info.id == "b" and isinstance(info.pid, sup.Pid):
+                        sup.cast(info.pid, "crash")
+                await sup.start_child(supervisor[0], worker(world, "new"))
+                await sup.stop(supervisor[0], sup.Shutdown())
+            except sup.SupervisorsError:
+                assert how != "cancel"
+    reached = instrument.step <= 0
+    assert node.processes == ()
+    assert supervisor == [] or not supervisor[0].alive
+    if how == "cancel":
+        assert sorted(world.ups()) == sorted(world.downs()), "each that came up went down"
+    return reached
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+@pytest.mark.parametrize("how", ["cancel", "kill", "exit"])
+def test_cancelling_or_killing_at_any_step_leaves_nothing_and_hangs_nothing(kind: str, how: str) -> None:
+    step = 1
+    with scheduling_seed(7):
+        while trio.run(disturbed_life, kind, how, step, clock=virtual_clock()):
+            step += 1
+    assert step > 20
