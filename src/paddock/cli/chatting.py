@@ -12,6 +12,7 @@ import click
 import trio
 
 from paddock.api.model import Model
+from paddock.api.request import Request
 from paddock.cli.conversation import COMMANDS, Command, Conversation, Turn, parse_line
 from paddock.cli.failures import FAILED, Interrupted
 from paddock.cli.interrupts import Interrupts, run_interruptible
@@ -135,9 +136,10 @@ class _Chat:
     async def _reply(self, text: str) -> Completion:
         messages = self.conversation.messages(text)
         interactive = os.isatty(0)
+        request: Request | None = None
         with trio.CancelScope() as rendering, self.interrupts.answered_by(rendering.cancel, when=interactive):
             request = await self.model.stream_chat(messages, **self.sampling)
-        if rendering.cancelled_caught:
+        if request is None or rendering.cancel_called:
             raise RequestCancelled("handle")
         with self.interrupts.answered_by(request.cancel, when=interactive):
             async with request:

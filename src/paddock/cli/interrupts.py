@@ -63,6 +63,7 @@ def run_interruptible(work: Callable[[Interrupts], Awaitable[T]]) -> T:
 
 
 async def _run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
+    finished: list[T] = []
     failure: Exception | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
@@ -70,7 +71,7 @@ async def _run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
             nursery.start_soon(interrupts._watch, signals)
             try:
                 with interrupts._scope:
-                    result = await work(interrupts)
+                    finished.append(await work(interrupts))
             except Exception as error:
                 failure = error
             nursery.cancel_scope.cancel()
@@ -78,4 +79,4 @@ async def _run(work: Callable[[Interrupts], Awaitable[T]]) -> T:
         raise Interrupted(interrupts.received)
     if failure is not None:
         raise failure
-    return result
+    return finished[0]

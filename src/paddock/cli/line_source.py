@@ -40,10 +40,10 @@ class TerminalLines:
     def _read(self) -> str | None:
         try:
             return input(self._prompt)
-        except (EOFError, OSError, ValueError):
-            return None
         except UnicodeDecodeError as error:
             return error.object.decode("utf-8", "surrogateescape")
+        except (EOFError, OSError, ValueError):
+            return None
 
 
 class DescriptorLines:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 __all__ = ["is_interactive", "kept_terminal", "restore_terminal"]
 
 _SHOW_CURSOR = b"\x1b[?25h"
 
-_saved: list[tuple[int, object]] = []
+_saved: list[tuple[int, list[Any]]] = []
 
 
 def is_interactive(descriptor: int) -> bool:
@@ -24,10 +26,8 @@ def kept_terminal() -> Iterator[None]:
     """Remembers how the terminal at stdin is set, and sets it so again: line editing in a thread that is left
     behind would leave it without echo."""
     try:
-        import termios
-
         settings = termios.tcgetattr(0)
-    except (ImportError, OSError, ValueError, termios.error):
+    except termios.error:  # no terminal
         yield
         return
     _saved.append((0, settings))
@@ -46,12 +46,8 @@ def restore_terminal() -> None:
 
 
 def _restore_settings() -> None:
-    if not _saved:
-        return
-    import termios
-
     for descriptor, settings in _saved:
         try:
-            termios.tcsetattr(descriptor, termios.TCSANOW, settings)  # type: ignore[arg-type]
+            termios.tcsetattr(descriptor, termios.TCSANOW, settings)
         except termios.error:
             pass  # the terminal is gone

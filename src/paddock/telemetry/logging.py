@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 import structlog
 
@@ -31,24 +31,20 @@ Renderer = Literal["console", "json"]
 _REASON_LENGTH = 200
 
 
-class _StderrHandler(logging.StreamHandler[TextIO]):
+class _StderrHandler(logging.Handler):
     """Writes to what ``sys.stderr`` is at that moment, so that a live display can put lines above itself."""
 
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-
-    @property
-    def stream(self) -> TextIO:
-        return sys.stderr
-
-    @stream.setter
-    def stream(self, _: TextIO) -> None:
-        pass
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """A reader of stderr that has gone away is no reason to fail."""
-        if not isinstance(sys.exc_info()[1], OSError | ValueError):
-            super().handleError(record)
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        try:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # there is no stderr, or whoever read stderr has gone away, which is no reason to fail
 
 
 def configure_logging(level: str = "warning", *, renderer: Renderer = "console") -> None:
