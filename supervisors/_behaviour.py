@@ -13,7 +13,7 @@ from ._call import From
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
 from ._process import function_label, kill, launch
-from ._reasons import NORMAL, Crashed, Reason
+from ._reasons import NORMAL, Reason, cause_of
 from ._registry import Registry, Via
 from ._signals import MonitorRef, link_pair, monitor
 
@@ -203,8 +203,7 @@ async def start_in(
     if pid.ignored:
         return IGNORE
     if not pid.alive:
-        reason = pid.exit_reason
-        raise StartFailed(reason) from (reason.exception if isinstance(reason, Crashed) else None)
+        raise StartFailed(pid.exit_reason) from cause_of(pid.exit_reason)
     raise StartTimeout(timeout)
 
 

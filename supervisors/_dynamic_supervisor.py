@@ -19,9 +19,9 @@ from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
 from ._pid import AnyPid, Ignore
 from ._process import kill, mark_ready, request_shutdown
-from ._reasons import SHUTDOWN, Reason, is_fatal, is_normal
+from ._reasons import SHUTDOWN, Reason, cause_of, is_fatal, is_normal
 from ._restart_policy import RestartWindow, after_exit
-from ._supervision import Child, StopSupervising, SupervisionLoop, cause
+from ._supervision import Child, StopSupervising, SupervisionLoop
 from ._system import answer_system
 
 
@@ -190,7 +190,7 @@ class _DynamicLoop(SupervisionLoop):
         self.remove(child, pid)
         if starter is not None:
             failure = StartFailed(reason, child.spec)
-            failure.__cause__ = cause(reason)
+            failure.__cause__ = cause_of(reason)
             starter.resolve_with(FAILED, failure)
 
     def ended_by_itself(self, child: Child, pid: AnyPid) -> None:

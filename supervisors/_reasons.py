@@ -86,6 +86,15 @@ def reason_of(exc: BaseException) -> Reason:
     return Crashed(exc)
 
 
+def cause_of(reason: Reason) -> BaseException | None:
+    """The exception behind a reason, also behind that of a child that did not start; for ``raise ... from``."""
+    while not isinstance(reason, Crashed):
+        if not hasattr(reason, "reason"):
+            return None
+        reason = reason.reason
+    return reason.exception
+
+
 def is_fatal(reason: Reason) -> bool:
     """True for the reason of a process that a `FATAL` exception left: the program is ending, nothing is restarted."""
     return isinstance(reason, Crashed) and fatal_part(reason.exception) is not None

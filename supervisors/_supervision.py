@@ -20,7 +20,7 @@ from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
 from ._node import KILL_GRACE_SECONDS, stack_of, stop_child
 from ._pid import AnyPid
 from ._process import cleanup_scope, kill, launch, watch_exit
-from ._reasons import NORMAL, Crashed, Killed, Reason, ReportedExit, Shutdown
+from ._reasons import NORMAL, Killed, Reason, ReportedExit, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
 
@@ -270,8 +270,3 @@ class SupervisionLoop:
             "parent": self.pid.parent,
             "state": self.state(),
         }
-
-
-def cause(reason: Reason) -> BaseException | None:
-    """The exception behind a reason, for ``raise ... from``."""
-    return reason.exception if isinstance(reason, Crashed) else None

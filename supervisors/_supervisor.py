@@ -29,9 +29,9 @@ from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
 from ._pid import AnyPid, Ignore, Pid
 from ._process import kill, mark_ready, request_shutdown, watch_exit
-from ._reasons import SHUTDOWN, is_fatal, is_normal
+from ._reasons import SHUTDOWN, cause_of, is_fatal, is_normal
 from ._restart_policy import RestartWindow, affected_children, after_exit, shuts_down
-from ._supervision import Child, FailedToStartChild, StopSupervising, SupervisionLoop, cause
+from ._supervision import Child, FailedToStartChild, StopSupervising, SupervisionLoop
 from ._system import answer_system
 
 InitResult: TypeAlias = tuple[SupervisorFlags, Iterable[Any]] | Ignore
@@ -298,7 +298,7 @@ class _SupervisorLoop(SupervisionLoop):
             return IGNORE
         reason = pid.exit_reason
         self.report("start_error", reason, child.spec, pid)
-        raise StartFailed(reason, child.spec) from cause(reason)
+        raise StartFailed(reason, child.spec) from cause_of(reason)
 
     # -- ends and restarts
 

@@ -103,6 +103,7 @@ async def test_s07_initial_child_that_fails_stops_those_before_it_in_reverse(nod
     assert isinstance(reason, sup.FailedToStartChild)
     assert reason.id == "c"
     assert isinstance(reason.reason, sup.Crashed)
+    assert failed.value.__cause__ is reason.reason.exception, "the traceback is not lost on the way up"
     assert world.ups() == ["a", "b"]
     assert world.downs() == ["b", "a"]
     assert node.processes == ()
