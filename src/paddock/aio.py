@@ -26,6 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import anyio
+
 from paddock.api import model as trio_model
 from paddock.api import request as trio_request
 from paddock.api.facades import ModelFacade, RequestFacade, RuntimeFacade
@@ -59,14 +61,16 @@ async def _done(future: Future[Any]) -> None:
 async def _done_in_any_case(future: Future[Any]) -> asyncio.CancelledError | None:
     """The same for what must have ended before a cancelled task may go on; its own end is bounded on the trio side.
 
-    Returns the cancellation that came meanwhile; the caller raises it.
+    Returns the cancellation that came meanwhile; the caller raises it. The shield is for tasks in a scope of anyio
+    (Starlette's, say), which would cancel again at every turn of the loop; it does not hear ``task.cancel()``.
     """
     cancelled = None
-    while not future.done():
-        try:
-            await _done(future)
-        except asyncio.CancelledError as cancellation:
-            cancelled = cancellation
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            try:
+                await _done(future)
+            except asyncio.CancelledError as cancellation:
+                cancelled = cancellation
     return cancelled
 
 

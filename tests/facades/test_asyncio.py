@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import paddock.aio
@@ -227,17 +228,53 @@ def test_several_runtimes_live_side_by_side(scripted_model: Scripted, small: Opt
     asyncio.run(main())
 
 
-def test_waiting_for_a_delta_leaves_the_event_loop_idle(scripted_model: Scripted, small: Options) -> None:
-    """No polling: while a request waits, the loop is not woken once."""
+class CountingLoop(asyncio.SelectorEventLoop):
+    """Counts its turns."""
+
     turns = 0
 
-    class CountingLoop(asyncio.SelectorEventLoop):
-        def _run_once(self) -> None:
-            nonlocal turns
-            turns += 1
-            super()._run_once()  # type: ignore[misc]
+    def _run_once(self) -> None:
+        self.turns += 1
+        super()._run_once()  # type: ignore[misc]
 
-    async def main() -> None:
+
+def run_counted(main: Callable[[CountingLoop], Coroutine[Any, Any, None]]) -> None:
+    loop = CountingLoop()
+    try:
+        loop.run_until_complete(main(loop))
+    finally:
+        loop.close()
+
+
+def test_a_scope_of_anyio_cancels_without_spinning_the_loop(endless: Callable[[], Any]) -> None:
+    async def main(loop: CountingLoop) -> None:
+        async with endless() as model:
+
+            async def stream() -> None:
+                async with model.stream("hi") as request:
+                    while True:
+                        await request.__anext__()
+
+            with anyio.move_on_after(0.1) as scope:
+                await stream()
+            assert scope.cancelled_caught
+            before = loop.turns
+            with anyio.CancelScope() as scope:
+                async with model.stream("hi"):
+                    scope.cancel()
+            assert scope.cancel_called
+            assert loop.turns - before < 30
+            statistics = await model.statistics()
+            assert statistics.cancelled == 2
+            assert statistics.sequences_free == statistics.sequences
+
+    run_counted(main)
+
+
+def test_waiting_for_a_delta_leaves_the_event_loop_idle(scripted_model: Scripted, small: Options) -> None:
+    """No polling: while a request waits, the loop is not woken once."""
+
+    async def main(loop: CountingLoop) -> None:
         small["n_seq_max"] = 1
         async with paddock.aio.open_runtime() as runtime:
             model = await runtime.load_model(scripted_model(b"on ", then="repeat"), name="endless", **small)
@@ -248,18 +285,14 @@ def test_waiting_for_a_delta_leaves_the_event_loop_idle(scripted_model: Scripted
                 await waiting
                 first = tasks.create_task(queued.__anext__())
                 await asyncio.sleep(0.02)
-                before = turns
+                before = loop.turns
                 await asyncio.sleep(0.2)
-                assert turns - before <= 2  # the timer's own
+                assert loop.turns - before <= 2  # the timer's own
                 running.cancel()
                 assert (await first).text == "o"
                 await queued.__aexit__(None, None, None)
 
-    loop = CountingLoop()
-    try:
-        loop.run_until_complete(main())
-    finally:
-        loop.close()
+    run_counted(main)
 
 
 def test_progress_is_told_in_the_calling_loop(scripted_model: Scripted, small: Options) -> None:
