@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 import trio
@@ -88,11 +88,12 @@ def reason_of(exc: BaseException) -> Reason:
 
 def cause_of(reason: Reason) -> BaseException | None:
     """The exception behind a reason, also behind that of a child that did not start; for ``raise ... from``."""
-    while not isinstance(reason, Crashed):
-        if not hasattr(reason, "reason"):
+    step: Any = reason
+    while not isinstance(step, Crashed):
+        if not hasattr(step, "reason"):
             return None
-        reason = reason.reason
-    return reason.exception
+        step = step.reason
+    return step.exception
 
 
 def is_fatal(reason: Reason) -> bool:
