@@ -17,7 +17,7 @@ LIMIT_SECONDS = 60.0
 """For a whole program, on a busy machine."""
 
 START = """
-import os, signal, sys
+import os, signal, sys, warnings
 import paddock.aio, paddock.blocking
 
 def announce(model):
@@ -145,6 +145,7 @@ FORKS = """
     with paddock.blocking.open_runtime() as runtime:
         model = runtime.load_model(sys.argv[1], **options)
         announce(model)
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later warn of the fork itself
         child = os.fork()
         if child == 0:
             try:
