@@ -111,7 +111,6 @@ class Demonstration:
         at_once, one_by_one = self.at_once, self.one_by_one
         count = len(self.prompts)
         per_step = at_once.tokens / at_once.decode_steps if at_once.decode_steps else 0.0
-        faster = one_by_one.seconds / at_once.seconds if at_once.seconds > 0 else 0.0
         verdict = (
             f"all {count} identical to the same requests one after another"
             if self.identical
@@ -119,12 +118,12 @@ class Demonstration:
         )
         return [
             f"streams        {count} on {self.model}, exactness {self.exactness}",
-            f"speed          {at_once.tokens_per_second:.0f} tokens/s together ({at_once.tokens} tokens in "
-            f"{at_once.seconds:.2f} s), {one_by_one.tokens_per_second:.0f} tokens/s one after another "
-            f"({faster:.1f} times as long)",
+            f"together       {at_once.tokens_per_second:.0f} tokens/s: {at_once.tokens} tokens in {at_once.seconds:.2f} s",
+            f"one by one     {one_by_one.tokens_per_second:.0f} tokens/s: {one_by_one.tokens} tokens in "
+            f"{one_by_one.seconds:.2f} s",
             f"batching       {at_once.decode_steps} decode steps for {at_once.tokens} tokens "
             f"({per_step:.1f} tokens a step), {at_once.prefill_steps} prefill steps; "
-            f"one after another {one_by_one.decode_steps} and {one_by_one.prefill_steps}",
+            f"one by one {one_by_one.decode_steps} and {one_by_one.prefill_steps}",
             f"comparison     {verdict}",
             "",
             *draw_tree(self.tree),
