@@ -65,7 +65,8 @@ def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 def default_threads() -> int:
     """The number of CPUs this process may use, at most 16 (decoding is bound by memory well before that)."""
-    return max(1, min(16, len(os.sched_getaffinity(0))))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, usable))
 
 
 @attrs.frozen(kw_only=True)
@@ -106,6 +107,7 @@ class ModelConfig:
     max_restarts: int = attrs.field(default=5, validator=_whole(0, 1000))
     """Worker deaths within ``restart_period`` that are answered by a restart; one more takes it out of service."""
     restart_period: float = attrs.field(default=60.0, validator=_seconds(0.1))
+    """Seconds for which a worker's death counts."""
     shutdown_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     """Seconds the worker has to free its context before it is killed."""
 
@@ -136,6 +138,7 @@ class RuntimeConfig:
     """How a runtime is set up; ``models`` are loaded when it opens, in order."""
 
     models: tuple[ModelConfig, ...] = ()
+    """Models that are loaded when the runtime opens."""
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 

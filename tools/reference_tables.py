@@ -1,0 +1,140 @@
+"""Writes the tables of the documentation that are made from the code: parameters, configuration, errors.
+
+    python tools/reference_tables.py
+
+rewrites what stands between ``<!-- table: NAME -->`` and ``<!-- end -->`` in the pages; the test suite compares.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+
+import paddock
+import paddock.config
+import paddock.errors
+from paddock.sampling.parameters import PARAMETERS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+_TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def cell(text: str) -> str:
+    """Text for a cell of a Markdown table, on one line; reST literals and roles become Markdown's."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(text.split()))
+    return text.replace("``", "`").replace("|", "\\|")
+
+
+def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def parameters_table() -> str:
+    rows = (
+        (f"`{info.name}`", f"`{cell(shown(info.default))}`", cell(info.range), cell(info.meaning))
+        for info in PARAMETERS
+    )
+    return table(("parameter", "default", "allowed", "meaning"), rows)
+
+
+def shown(default: object) -> str:
+    """A default as one would write it."""
+    return repr(list(default) if isinstance(default, tuple) else default)
+
+
+def configuration_table(name: str) -> str:
+    """The fields of a class of :mod:`paddock.config`, with the text that stands below each in the source."""
+    source = ast.parse(inspect.getsource(paddock.config))
+    (body,) = (node.body for node in source.body if isinstance(node, ast.ClassDef) and node.name == name)
+    defaults = {field.name: field.default for field in attrs.fields(getattr(paddock.config, name))}
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for field, below in zip(body, [*body[1:], ast.Pass()], strict=True):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                default = defaults[field.target.id]
+                yield (
+                    f"`{field.target.id}`",
+                    "required" if default is attrs.NOTHING else f"`{shown(default)}`",
+                    cell(_allowed(field.value)),
+                    cell(_text(below)),
+                )
+
+    return table(("field", "default", "allowed", "meaning"), rows())
+
+
+def _text(node: ast.AST) -> str:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        return node.value.value
+    return ""
+
+
+def _allowed(value: ast.expr | None) -> str:
+    """What the field's validator, as it is written in the source, lets through."""
+    if not isinstance(value, ast.Call):
+        return ""
+    (check,) = (keyword.value for keyword in value.keywords if keyword.arg == "validator")
+    if isinstance(check, ast.Name):
+        return {"_name": "a printable name of 1 to 200 characters", "_source": "a name or a path"}[check.id]
+    assert isinstance(check, ast.Call)
+    assert isinstance(check.func, ast.Name)
+    arguments = [eval(compile(ast.Expression(argument), "config", "eval")) for argument in check.args]
+    optional = ", or None" if check.keywords else ""
+    match check.func.id, arguments:
+        case "_whole", [low, high]:
+            return f"a whole number from {low:,} to {high:,}{optional}"
+        case "_seconds", [low]:
+            return f"seconds, at least {low:g}"
+        case "_one_of", names:
+            return ", ".join(f"`{name!r}`" for name in names)
+        case unknown:
+            raise ValueError(f"a validator that the documentation does not know: {unknown}")
+
+
+def errors_table() -> str:
+    """Every error, after its base, with its attributes."""
+
+    def rows(owner: type[Exception]) -> Iterator[tuple[str, ...]]:
+        doc = inspect.getdoc(owner) or ""
+        names = [] if "__init__" not in vars(owner) else list(inspect.signature(owner).parameters)
+        attributes = [name for name in names if re.search(rf"self\.{name} = ", inspect.getsource(owner))]
+        yield (
+            f"`{owner.__name__}`",
+            f"`{owner.__bases__[0].__name__}`",
+            ", ".join(f"`{name}`" for name in attributes),
+            cell(doc.partition("\n\n")[0]),
+        )
+        for name in paddock.errors.__all__:
+            error = getattr(paddock.errors, name)
+            if error.__bases__[0] is owner:
+                yield from rows(error)
+
+    return table(("error", "a kind of", "attributes", "meaning"), rows(paddock.PaddockError))
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "parameters": parameters_table,
+    "ModelConfig": lambda: configuration_table("ModelConfig"),
+    "RuntimeConfig": lambda: configuration_table("RuntimeConfig"),
+    "errors": errors_table,
+}
+
+
+def with_tables(page: str) -> str:
+    """The page with its tables as the code has them now."""
+    return _TABLE.sub(lambda match: f"{match[1]}{TABLES[match[2]]()}{match[3]}", page)
+
+
+def pages() -> list[Path]:
+    """The pages that hold such tables."""
+    return [path for path in sorted(DOCS.rglob("*.md")) if _TABLE.search(path.read_text(encoding="utf-8"))]
+
+
+if __name__ == "__main__":
+    for path in pages():
+        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
