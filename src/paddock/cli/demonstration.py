@@ -118,7 +118,8 @@ class Demonstration:
         )
         return [
             f"streams        {count} on {self.model}, exactness {self.exactness}",
-            f"together       {at_once.tokens_per_second:.0f} tokens/s: {at_once.tokens} tokens in {at_once.seconds:.2f} s",
+            f"together       {at_once.tokens_per_second:.0f} tokens/s: {at_once.tokens} tokens in "
+            f"{at_once.seconds:.2f} s",
             f"one by one     {one_by_one.tokens_per_second:.0f} tokens/s: {one_by_one.tokens} tokens in "
             f"{one_by_one.seconds:.2f} s",
             f"batching       {at_once.decode_steps} decode steps for {at_once.tokens} tokens "
