@@ -74,7 +74,9 @@ BLOCKING = {
 
 
 def program(body: str) -> list[str]:
-    return [sys.executable, "-W", "ignore::ResourceWarning", "-c", START + textwrap.dedent(body)]
+    # From 3.12 on, forking with threads warns; here it is what is tested.
+    quiet = ["-W", "ignore::ResourceWarning", "-W", "ignore::DeprecationWarning"]
+    return [sys.executable, *quiet, "-c", START + textwrap.dedent(body)]
 
 
 def run(body: str, model: str) -> subprocess.CompletedProcess[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -368,12 +370,37 @@ def test_an_unload_waits_for_requests_or_cancels_them(
     flavour.run(scenario)
 
 
+def test_a_killed_worker_fails_what_runs_and_the_model_serves_again(
+    flavour: Flavour, scripted_model: Scripted, small: Options
+) -> None:
+    small["isolation"] = "process"
+
+    async def scenario() -> None:
+        async with flavour.open_runtime() as runtime:
+            model = await runtime.load_model(scripted_model(b"on and on ", then="repeat"), name="endless", **small)
+            async with model.stream("hi", temperature=0) as request:
+                await request.__anext__()
+                pid = (await model.statistics()).worker_pid
+                assert pid is not None
+                os.kill(pid, signal.SIGKILL)
+                with pytest.raises(paddock.WorkerDied, match="SIGKILL"):
+                    await drained(request)
+            assert (await model.complete("hi", max_tokens=6, temperature=0)).text == "on and"
+            await model.wait_serving()
+            statistics = await settled(model)
+            assert (statistics.failed, statistics.worker_deaths, statistics.worker_starts) == (1, 1, 2)
+            assert statistics.sequences_free == statistics.sequences
+            assert adds_up(statistics)
+
+    flavour.run(scenario)
+
+
 def test_models_of_the_configuration_are_loaded_when_it_opens(
     flavour: Flavour, scripted_model: Scripted, small: Options, tmp_path: Path
 ) -> None:
     config = tmp_path / "paddock.toml"
     config.write_text(
-        f'[[models]]\nsource = "{scripted_model(HELLO)}"\nname = "one"\nn_ctx = 128\nisolation = "thread"\n'
+        f'[[models]]\nsource = "{scripted_model(HELLO)}"\nname = "one"\nn_ctx = 128\nn_threads = 1\nisolation = "thread"\n'
     )
 
     async def scenario() -> None:
