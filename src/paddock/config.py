@@ -63,12 +63,6 @@ def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise InvalidConfiguration(attribute.name, f"{value!r} is neither a model name nor a path")
 
 
-def default_threads() -> int:
-    """The number of CPUs this process may use, at most 16 (decoding is bound by memory well before that)."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(16, usable))
-
-
 @attrs.frozen(kw_only=True)
 class ModelConfig:
     """How one model is loaded and served.
@@ -90,7 +84,8 @@ class ModelConfig:
     prefill_chunk: int = attrs.field(default=128, validator=_whole(16, 8192))
     """Longest prefill chunk while other requests are decoding: the bound of their stall."""
     n_threads: int | None = attrs.field(default=None, validator=_whole(1, 512, optional=True))
-    """Threads of a decode call; by default the CPUs that this process may use, at most 16."""
+    """Threads of a decode call; by default the CPUs that this process may use, at most 16, and 1 for a model file
+    below 32 MiB, whose threads would wait for each other longer than they compute."""
     n_gpu_layers: int = attrs.field(default=0, validator=_whole(-1, 10_000))
     """Layers placed on a GPU; -1 for all."""
     isolation: Isolation = attrs.field(default="process", validator=_one_of("process", "thread"))
@@ -127,10 +122,6 @@ class ModelConfig:
             return self.name
         text = os.fspath(self.source)
         return Path(text).stem if os.sep in text or text.endswith(".gguf") else text
-
-    @property
-    def threads(self) -> int:
-        return self.n_threads if self.n_threads is not None else default_threads()
 
 
 @attrs.frozen(kw_only=True)

@@ -109,7 +109,7 @@ class ContextOverflow(RequestError):
         wanted = f"{'at least ' if at_least else ''}{prompt_tokens} prompt tokens"
         if max_tokens is not None:
             wanted += f" and max_tokens={max_tokens}"
-        super().__init__(f"{wanted} do not fit into n_ctx={n_ctx} tokens per sequence; shorten the prompt or raise n_ctx")
+        super().__init__(f"{wanted} do not fit into n_ctx={n_ctx} tokens a sequence; shorten the prompt or raise n_ctx")
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.n_ctx = n_ctx

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from paddock.engine.admission import AdmissionQueue
+from paddock.engine.plan import default_threads
 from paddock.engine.restarts import recent_deaths, restart_delay
 from paddock.engine.sequences import Lease, SequenceAllocator
 
@@ -112,3 +115,8 @@ def test_the_first_death_is_answered_at_once_and_later_ones_with_a_pause_until_t
 @pytest.mark.parametrize(("now", "left"), [(10.0, 3), (10.5, 2), (30.0, 0)])
 def test_deaths_that_lie_back_further_than_the_period_do_not_count(now: float, left: int):
     assert len(recent_deaths((1.0, 2.0, 9.0), now, 9.0)) == left
+
+
+def test_a_small_model_gets_one_thread_and_a_large_one_the_cpus() -> None:
+    assert default_threads(1_800_000) == 1
+    assert default_threads(1 << 30) == min(16, len(os.sched_getaffinity(0)))

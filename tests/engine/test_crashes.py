@@ -13,10 +13,10 @@ from typing import Any
 import psutil
 import pytest
 import trio
+from serving import serving
 
 import paddock
 from paddock.errors import InvalidModelFile, NotGguf, TruncatedGguf
-from serving import serving
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])

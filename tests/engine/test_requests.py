@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
+from serving import serving
 
 import paddock
 from paddock.errors import InvalidParameter, LogitsProcessorError
-from serving import serving
 
 
 @pytest.mark.parametrize(
@@ -124,15 +124,12 @@ async def test_a_higher_priority_is_admitted_first(tiny_model_path: Path) -> Non
             await model.complete("abc", max_tokens=2, priority=priority, seed=1)
             order.append(name)
 
-        async with trio.open_nursery() as nursery:
-            async with model.stream("abc", ignore_eos=True) as running:
-                await running.__anext__()
-                for name, priority in (("low", -5), ("first", 0), ("second", 0), ("high", 5)):
-                    nursery.start_soon(run, name, priority)
-                    while (await model.statistics()).queued <= len(order) + ["low", "first", "second", "high"].index(
-                        name
-                    ):
-                        await trio.sleep(0.001)
+        async with trio.open_nursery() as nursery, model.stream("abc", ignore_eos=True) as running:
+            await running.__anext__()
+            for name, priority in (("low", -5), ("first", 0), ("second", 0), ("high", 5)):
+                nursery.start_soon(run, name, priority)
+                while (await model.statistics()).queued <= len(order) + ["low", "first", "second", "high"].index(name):
+                    await trio.sleep(0.001)
     assert order == ["high", "first", "second", "low"]
 
 

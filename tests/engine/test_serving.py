@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import trio
+from serving import all_at_once, mixed_requests, one_after_another, serving
 
 import paddock
 from paddock.errors import RequestCancelled
-from serving import all_at_once, mixed_requests, one_after_another, serving
 
 ISOLATIONS = ("process", "thread")
 

@@ -22,15 +22,9 @@ _LINE_SECONDS = 2.0
 """Without a terminal, a line of progress comes no more often than this."""
 
 
-_SMALL_MODEL_BYTES = 32 * 1024 * 1024
-"""Below it, threads wait for each other longer than they compute, and on a busy machine very much longer."""
-
-
 def model_config(source: str, options: Mapping[str, Any], **defaults: Any) -> ModelConfig:
-    """The configuration that the command line asks for; a small model gets one thread. Raises InvalidConfiguration,
-    ModelNotFound and InvalidModelFile."""
-    if resolve(source).stat().st_size < _SMALL_MODEL_BYTES:
-        defaults["n_threads"] = 1
+    """The configuration that the command line asks for. Raises InvalidConfiguration and ModelNotFound."""
+    resolve(source)
     return ModelConfig(source=source, **{**defaults, **load_arguments(options)})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import attrs
 
 from paddock.config import ModelConfig
@@ -30,6 +32,17 @@ class ModelPlan:
     limits: BatchLimits
 
 
+SMALL_MODEL_BYTES = 32 * 1024 * 1024
+"""Below it one thread is the default: a step takes so short that threads wait for each other longer than they
+compute, and on a busy machine, where one of them is not running, a hundred times longer (measured)."""
+
+
+def default_threads(file_size: int) -> int:
+    """The CPUs this process may use, at most 16, since decoding is bound by memory well before that; 1 for a small
+    model."""
+    return 1 if file_size < SMALL_MODEL_BYTES else max(1, min(16, len(os.sched_getaffinity(0))))
+
+
 def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
     """Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be
     served in sequences yet."""
@@ -45,7 +58,7 @@ def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
     if n_ctx > trained:
         raise InvalidConfiguration("n_ctx", f"{n_ctx} exceeds the {trained} tokens the model was trained for")
     recipe = recipe_for(config.exactness, facts.weight_types)
-    threads = config.threads
+    threads = config.n_threads if config.n_threads is not None else default_threads(facts.file_size)
     load = Load(
         path=str(facts.path),
         model={"n_gpu_layers": config.n_gpu_layers, "use_extra_bufts": recipe.use_extra_bufts},
