@@ -154,10 +154,8 @@ async def test_stop_strings_end_the_reply_wherever_the_tokens_break(scripted_mod
         cut = await model.complete("x", temperature=0, max_tokens=8)
         assert cut.text == "Hello w\N{REPLACEMENT CHARACTER}"
         assert cut.finish_reason == "length"
-        pieces = []
         async with model.stream("x", temperature=0) as request:
-            async for delta in request:
-                pieces.append(delta.text)
+            pieces = [delta.text async for delta in request]
         assert "".join(pieces) == whole.text
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 

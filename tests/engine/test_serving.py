@@ -58,10 +58,8 @@ async def test_a_stream_gives_the_same_text_and_tokens_as_the_completion(tiny_mo
     async with serving(tiny_model_path, isolation=isolation) as model:
         arguments: dict[str, Any] = {"max_tokens": 40, "seed": 5, "logprobs": 2}
         completion = await model.complete("abc def", **arguments)
-        deltas = []
         async with model.stream("abc def", **arguments) as request:
-            async for delta in request:
-                deltas.append(delta)
+            deltas = [delta async for delta in request]
             assert await request.result() == completion
         assert "".join(delta.text for delta in deltas) == completion.text
         assert [token for delta in deltas for token in delta.token_ids] == list(completion.token_ids)
