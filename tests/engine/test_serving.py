@@ -148,16 +148,19 @@ async def test_a_slow_consumer_pauses_its_own_row_only(tiny_model_path: Path, is
 
 
 async def test_cancelling_while_queued_leaves_at_once(tiny_model_path: Path, isolation: str) -> None:
-    async with serving(tiny_model_path, isolation=isolation, n_seq_max=1) as model:
-        async with model.stream("abc", ignore_eos=True) as running, model.stream("def", ignore_eos=True) as queued:
-            await running.__anext__()
-            assert queued.progress.phase == "queued"
-            queued.cancel()
-            with pytest.raises(RequestCancelled):
-                await queued.result()
-            statistics = await model.statistics()
-            assert statistics.queued == 0
-            assert statistics.running == 1
+    async with (
+        serving(tiny_model_path, isolation=isolation, n_seq_max=1) as model,
+        model.stream("abc", ignore_eos=True) as running,
+        model.stream("def", ignore_eos=True) as queued,
+    ):
+        await running.__anext__()
+        assert queued.progress.phase == "queued"
+        queued.cancel()
+        with pytest.raises(RequestCancelled):
+            await queued.result()
+        statistics = await model.statistics()
+        assert statistics.queued == 0
+        assert statistics.running == 1
 
 
 async def test_several_models_serve_at_once_and_reload_under_the_same_name(

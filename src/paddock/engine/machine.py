@@ -106,7 +106,7 @@ class ModelMachine(sup.GenStatem):
             if content.pid is self._batch:
                 self._batch = None
                 self._batch_down(content.reason)
-            elif content.pid in self._leases:
+            elif isinstance(content.pid, sup.Pid) and content.pid in self._leases:
                 self._request_down(content.pid, content.reason)
         return sup.keep_state()
 
@@ -117,7 +117,7 @@ class ModelMachine(sup.GenStatem):
                 if lease is not None:
                     sup.cast(pid, CancelRequest("shutdown"))
         else:
-            self._fail_running(ModelUnavailable(self._plan.name, f"its batch actor ended: {reason}"))
+            self._fail_running(WorkerDied(f"its batch actor ended: {reason}"))
 
     def _fail_running(self, error: PaddockError) -> None:
         for pid, lease in self._leases.items():
@@ -146,7 +146,7 @@ class ModelMachine(sup.GenStatem):
             case MachineStatistics():
                 return sup.keep_state(sup.ReplyTo(from_, self._statistics(state)))
             case _:
-                raise TypeError(f"unknown request {request!r}")
+                raise TypeError(f"unknown request {type(request).__name__}")
 
     def _refusal(self, state: str) -> PaddockError | None:
         if state == "failed":
@@ -193,7 +193,7 @@ class ModelMachine(sup.GenStatem):
             case WorkerReady(port, loaded):
                 if port is self._port and state != "failed":
                     plan = self._plan
-                    self._served = served_model(plan.name, plan.facts, plan.recipe, loaded)
+                    self._served = served_model(plan.name, plan.facts, plan.recipe, loaded, plan.n_ctx)
                     return self._serve(state)
             case WorkerRefused(port, error):
                 if port is self._port:
@@ -203,7 +203,7 @@ class ModelMachine(sup.GenStatem):
                 sup.monitor(batch)
                 return self._serve(state)
             case _:
-                raise TypeError(f"unknown message {message!r}")
+                raise TypeError(f"unknown message {type(message).__name__}")
         return sup.keep_state()
 
     def _port_up(self, port: sup.Pid[Any], state: str) -> Any:
@@ -217,7 +217,7 @@ class ModelMachine(sup.GenStatem):
             return self._give_up(ModelUnavailable(self._plan.name, f"{times}, the last: {self._error}"))
         self._worker_starts += 1
         sup.cast(port, StartWorker(delay))
-        return sup.keep_state()
+        return sup.keep_state(sup.StateTimeout(delay + self._plan.config.load_timeout, "load"))
 
     def _serve(self, state: str) -> Any:
         """Goes into service when worker and batch actor are both there."""
@@ -273,7 +273,8 @@ class ModelMachine(sup.GenStatem):
         """The worker is gone, with every sequence in it."""
         error = reason.error if isinstance(reason, WorkerGone) else WorkerDied(f"its port ended: {reason}")
         self._port, self._batch, self._served = None, None, None
-        self._error = error
+        if state != "failed":  # there the reason is kept
+            self._error = error
         self._worker_deaths += 1
         period = self._plan.config.restart_period
         self._deaths = recent_deaths((*self._deaths, trio.current_time()), trio.current_time(), period)

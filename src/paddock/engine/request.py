@@ -45,6 +45,8 @@ from paddock.errors import (
     ModelNotLoaded,
     PaddockError,
     RequestCancelled,
+    RequestProcessEnded,
+    WorkerBusy,
     WorkerDied,
 )
 from paddock.native.batch import Sampled
@@ -56,6 +58,8 @@ __all__ = ["RequestActor", "RequestProgress", "RequestSpec"]
 CANCELLED = sup.Shutdown("cancelled")
 FAILED = sup.Shutdown("failed")
 """Exit reasons by which the machine counts outcomes; a completed request ends with Normal."""
+
+_BUSY_SECONDS = 0.05
 
 
 @attrs.define(eq=False)
@@ -74,10 +78,11 @@ class RequestSpec:
 
     request_id: str
     model: str
-    prompt: bytes | tuple[int, ...]
+    prompt: bytes | tuple[int, ...] = attrs.field(repr=False)
+    """Never in a repr: reports of a crash carry those."""
     add_special: bool
     parse_special: bool
-    sampling: SamplingParameters
+    sampling: SamplingParameters = attrs.field(repr=False)
     seed: int
     priority: int
     deadline: float | None
@@ -107,10 +112,22 @@ class RequestActor(sup.GenServer):
         self._helpers: set[sup.Pid[Any]] = set()
         self._hook_limiter: trio.CapacityLimiter | None = None
 
+    @classmethod
+    async def run_behaviour(cls, pid: sup.Pid[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        spec: RequestSpec = args[1]
+        try:
+            await super().run_behaviour(pid, args, kwargs)
+        finally:
+            # Killed, or brought down by a process linked to it, it never came to ``terminate``: its consumer would
+            # wait for ever.
+            if not spec.delivery.closed:
+                spec.delivery.fail(RequestProcessEnded("it was ended before it had an outcome"))
+            spec.progress.phase = "ended"
+
     async def init(self) -> Any:
         return sup.Continue("enlist")
 
-    async def handle_continue(self, _: object) -> Any:
+    async def handle_continue(self, content: object) -> Any:
         spec = self._spec
         if spec.delivery.closed:
             return sup.Stop(CANCELLED)  # the consumer went away before this process existed
@@ -156,10 +173,9 @@ class RequestActor(sup.GenServer):
             sup.exit(helper, sup.Killed())
         # Reached without an outcome only when somebody else ended this process.
         if isinstance(reason, sup.Crashed):
-            self._spec.delivery.fail(PaddockError(f"internal error in a request: {reason.exception!r}"))
+            self._spec.delivery.fail(RequestProcessEnded(type(reason.exception).__name__))
         else:
             self._spec.delivery.fail(RequestCancelled("shutdown"))
-        self._progress.phase = "ended"
 
     def format_status(self) -> object:
         """No text and no tokens."""
@@ -194,7 +210,9 @@ class RequestActor(sup.GenServer):
                 stranger = next(token for token in tokens if not 0 <= token < served.n_vocab)
                 raise InvalidParameter("prompt", stranger, f"token ids are 0 to {served.n_vocab - 1}")
             validate_for_vocabulary(sampling, served.n_vocab)
-            self._max_tokens = admitted_max_tokens(served, len(tokens), sampling.max_tokens)
+            self._max_tokens = admitted_max_tokens(
+                served, len(tokens), sampling.max_tokens, sampling.min_tokens
+            )
         except PaddockError as refusal:
             return self._fail(refusal)
         self._prompt = tokens
@@ -338,11 +356,23 @@ async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
 
 
 async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText) -> None:
+    """Body of a one-shot process; ends with its request, so with its cancel and its deadline."""
     try:
-        tokens = await sup.call(port, request, timeout=math.inf)
+        tokens = await _tokens_of(port, request)
     except PaddockError as error:
         sup.cast(owner, Tokenized(None, error))
     except (sup.NoProc, sup.ServerExited):
         sup.cast(owner, Tokenized(None, None))
     else:
         sup.cast(owner, Tokenized(tokens))
+
+
+async def _tokens_of(port: sup.Pid[Any], request: TokenizeText) -> list[int]:
+    """Tries again while the worker has too many texts waiting: a request that has its place in the queue keeps it."""
+    while True:
+        try:
+            tokens: list[int] = await sup.call(port, request, timeout=math.inf)
+        except WorkerBusy:
+            await trio.sleep(_BUSY_SECONDS)
+        else:
+            return tokens
