@@ -117,18 +117,21 @@ def test_the_interpreter_exits_and_no_worker_is_left(body: str, endless: str) ->
 WAITS = """
     with paddock.blocking.open_runtime() as runtime:
         model = runtime.load_model(sys.argv[1], **options)
-        announce(model)
         try:
-            model.complete("hi")
+            with model.stream("hi") as request:
+                next(request)
+                announce(model)
+                while True:
+                    model.complete("hi", max_tokens=100)
         except KeyboardInterrupt:
-            print("interrupted", model.statistics().cancelled, flush=True)
+            print("interrupted", request.finished, model.statistics().running, flush=True)
             raise
 """
 
 
 @pytest.mark.parametrize(
     ("number", "code", "output"),
-    [(signal.SIGINT, -signal.SIGINT, "interrupted 1\n"), (signal.SIGKILL, -signal.SIGKILL, "")],
+    [(signal.SIGINT, -signal.SIGINT, "interrupted True 0\n"), (signal.SIGKILL, -signal.SIGKILL, "")],
     ids=["SIGINT", "SIGKILL"],
 )
 def test_a_signal_ends_the_program_and_its_worker(number: int, code: int, output: str, endless: str) -> None:

@@ -399,9 +399,14 @@ def test_models_of_the_configuration_are_loaded_when_it_opens(
     flavour: Flavour, scripted_model: Scripted, small: Options, tmp_path: Path
 ) -> None:
     config = tmp_path / "paddock.toml"
-    config.write_text(
-        f'[[models]]\nsource = "{scripted_model(HELLO)}"\nname = "one"\nn_ctx = 128\nn_threads = 1\nisolation = "thread"\n'
-    )
+    lines = [
+        f'source = "{scripted_model(HELLO)}"',
+        'name = "one"',
+        'isolation = "thread"',
+        "n_ctx = 128",
+        "n_threads = 1",
+    ]
+    config.write_text("\n".join(["[[models]]", *lines]))
 
     async def scenario() -> None:
         async with flavour.open_runtime(config) as runtime:

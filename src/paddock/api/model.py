@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -153,16 +153,23 @@ class Model:
         return await self._chat_template().render_in_thread(messages, tools, **variables)
 
     async def tokenize(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
-        """The token ids of a text. A checkpoint. Raises ModelNotLoaded, WorkerDied."""
-        prompt = _checked_prompt(text, allow_empty=True)
-        assert isinstance(prompt, bytes)
+        """The token ids of a text. A checkpoint. Raises InvalidParameter, ModelNotLoaded, WorkerDied, WorkerBusy."""
+        prompt = _checked_text("text", text)
+        _check_flags(add_special=add_special, parse_special=parse_special)
         await self._serving()
         tokens: list[int] = await self._call_port(TokenizeText(prompt, add_special, parse_special))
         return tokens
 
     def detokenize(self, tokens: Iterable[int]) -> str:
-        """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD."""
-        return detokenize(self._served.table, tokens).decode("utf-8", "replace")
+        """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD.
+
+        Raises InvalidParameter for what is no token id of this model.
+        """
+        ids = _checked_tokens("tokens", tokens)
+        n_vocab = self._served.n_vocab
+        if ids and max(ids) >= n_vocab:
+            raise InvalidParameter("tokens", max(ids), f"token ids are 0 to {n_vocab - 1}")
+        return detokenize(self._served.table, ids).decode("utf-8", "replace")
 
     # --- state --------------------------------------------------------------------------------------------
 
@@ -217,9 +224,7 @@ class Model:
         deadline = _checked_deadline(arguments.pop("deadline", None))
         processor = _checked_processor(arguments.pop("logits_processor", None))
         add_special, parse_special = arguments.pop("add_special", True), arguments.pop("parse_special", False)
-        for option, value in (("add_special", add_special), ("parse_special", parse_special)):
-            if not isinstance(value, bool):
-                raise InvalidParameter(option, value, "True or False")
+        _check_flags(add_special=add_special, parse_special=parse_special)
         sampling = SamplingParameters.from_mapping(arguments).resolved()
         checked = _checked_prompt(prompt)
         if rendered:
@@ -250,28 +255,49 @@ class Model:
         return f"<paddock.Model {self._name!r} n_ctx={self.n_ctx} exactness={self.exactness!r}>"
 
 
-def _checked_prompt(prompt: object, *, allow_empty: bool = False) -> bytes | tuple[int, ...]:
+def _checked_prompt(prompt: object) -> bytes | tuple[int, ...]:
     checked: bytes | tuple[int, ...]
-    if isinstance(prompt, str):
-        try:
-            checked = prompt.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise InvalidParameter("prompt", prompt[error.start : error.end], "text without lone surrogates") from None
-    elif isinstance(prompt, bytes | bytearray):
-        try:
-            prompt.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidParameter("prompt", bytes(prompt[error.start : error.end]), "valid UTF-8") from None
-        checked = bytes(prompt)
-    elif isinstance(prompt, Sequence):
-        if any(isinstance(token, bool) or not isinstance(token, int) for token in prompt):
-            raise InvalidParameter("prompt", prompt, "text, UTF-8 bytes, or a sequence of token ids")
-        checked = tuple(prompt)
+    if isinstance(prompt, str | bytes | bytearray):
+        checked = _checked_text("prompt", prompt)
+    elif isinstance(prompt, Sequence) and not isinstance(prompt, memoryview):
+        checked = _checked_tokens("prompt", prompt)
     else:
         raise InvalidParameter("prompt", prompt, "text, UTF-8 bytes, or a sequence of token ids")
-    if not checked and not allow_empty:
+    if not checked:
         raise InvalidParameter("prompt", prompt, "it must not be empty")
     return checked
+
+
+def _checked_text(parameter: str, text: object) -> bytes:
+    """A copy of the text as UTF-8."""
+    if isinstance(text, str):
+        try:
+            return text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InvalidParameter(parameter, text[error.start : error.end], "text without lone surrogates") from None
+    if isinstance(text, bytes | bytearray):
+        try:
+            text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidParameter(parameter, bytes(text[error.start : error.end]), "valid UTF-8") from None
+        return bytes(text)
+    raise InvalidParameter(parameter, text, "text or UTF-8 bytes")
+
+
+def _checked_tokens(parameter: str, tokens: object) -> tuple[int, ...]:
+    """A copy of plain ints: the caller may change its own, and what derives from int cannot be sent to a worker."""
+    ids = tuple(tokens) if isinstance(tokens, Iterable) and not isinstance(tokens, str | bytes | bytearray) else None
+    if ids is None or not all(isinstance(token, int) and not isinstance(token, bool) for token in ids):
+        raise InvalidParameter(parameter, tokens, "text, UTF-8 bytes, or a sequence of token ids")
+    if ids and min(ids) < 0:
+        raise InvalidParameter(parameter, min(ids), "token ids are not negative")
+    return tuple(map(int, ids))
+
+
+def _check_flags(**flags: object) -> None:
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise InvalidParameter(name, value, "True or False")
 
 
 def _checked_priority(value: object) -> int:
@@ -285,10 +311,15 @@ def _checked_deadline(value: object) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InvalidParameter("deadline", value, "a number of seconds above 0, or None")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond every float
+        raise InvalidParameter("deadline", value, "a number of seconds above 0, or None") from None
 
 
 def _checked_processor(value: object) -> LogitsProcessor | None:
-    if value is not None and not callable(value):
+    if value is None:
+        return None
+    if not callable(value):
         raise InvalidParameter("logits_processor", value, "a function (token_ids, logits), or None")
-    return value
+    return cast(LogitsProcessor, value)

@@ -24,8 +24,16 @@ from paddock.api.model import Model
 from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
 from paddock.engine.plan import plan_model
 from paddock.engine.request_messages import AwaitServing, Drain
+from paddock.engine.served import ServedModel
 from paddock.engine.tree import ModelSupervisor, machine_key, model_key
-from paddock.errors import ModelAlreadyLoaded, ModelLoadFailed, ModelNotLoaded, RuntimeClosed
+from paddock.errors import (
+    InvalidConfiguration,
+    InvalidParameter,
+    ModelAlreadyLoaded,
+    ModelLoadFailed,
+    ModelNotLoaded,
+    RuntimeClosed,
+)
 from paddock.models.facts import ModelFacts, facts_of
 from paddock.models.gguf_header import read_header
 from paddock.models.references import resolve
@@ -47,10 +55,6 @@ class TreeNode:
     children: tuple[TreeNode, ...] = ()
 
 
-def _ignore_progress(_: float) -> None:
-    pass
-
-
 class Runtime:
     """A supervision tree of models; made by :func:`open_runtime`."""
 
@@ -69,9 +73,8 @@ class Runtime:
     @property
     def models(self) -> dict[str, Model]:
         """The loaded models by name. A model whose subtree gave up is gone from it."""
-        registry = self._node.registry
         # A copy first: the facades read this from other threads.
-        return {name: model for name, model in self._models.copy().items() if registry.whereis(machine_key(name))}
+        return {name: model for name, model in self._models.copy().items() if model.supervisor.alive}
 
     def model(self, name: str) -> Model:
         """The loaded model of this name. Raises ModelNotLoaded."""
@@ -91,47 +94,47 @@ class Runtime:
         """Loads a model and returns once it serves.
 
         ``source`` is a model name, a path, or a :class:`ModelConfig`; ``options`` are fields of ModelConfig.
-        ``on_progress`` is told the fraction loaded, 0.0 to 1.0, on the trio thread; it must be quick.
+        ``on_progress`` is told the fraction loaded, 0.0 to 1.0, on the trio thread; it must be quick. It is not called
+        after this method has ended, nor when the model is loaded again after a crash.
 
         Raises ModelAlreadyLoaded, ModelNotFound, InvalidModelFile and its kinds (before llama.cpp sees the file),
         InvalidConfiguration, ModelLoadFailed, WorkerDied. A checkpoint; cancelling it undoes the load.
         """
         self._check_open()
-        config = attrs.evolve(source, **options) if isinstance(source, ModelConfig) else _config(source, options)
+        if on_progress is not None and not callable(on_progress):
+            raise InvalidConfiguration("on_progress", f"{on_progress!r} is no function")
+        config = _config(source, options)
         name = config.served_name
         if name in self.models:
             raise ModelAlreadyLoaded(name)
-        path = await trio.to_thread.run_sync(resolve, config.source)
-        facts = await trio.to_thread.run_sync(_read_facts, path)
+        # Both only read: a pipe or a file system that hangs must not hold up a load that is cancelled.
+        path = await trio.to_thread.run_sync(resolve, config.source, abandon_on_cancel=True)
+        facts = await trio.to_thread.run_sync(_read_facts, path, abandon_on_cancel=True)
         plan = plan_model(config, facts)
         registry = self._node.registry
+        progress = _Progress(on_progress)
         spec = sup.child(
             ModelSupervisor,
             plan,
             registry,
-            _guarded(on_progress) if on_progress is not None else _ignore_progress,
+            progress,
             id=name,
             restart="temporary",
             name=registry.via(model_key(name)),
         )
-        try:
-            # Its supervisor starts it whether or not anybody waits: to be able to undo it, wait. Loading comes later.
-            with trio.CancelScope(shield=True):
-                supervisor = await sup.start_child(self._models_supervisor, spec)
-        except sup.AlreadyStarted:
-            raise ModelAlreadyLoaded(name) from None
-        except (sup.NoProc, sup.ServerExited):
-            raise RuntimeClosed from None
-        served = None
+        supervisor = await self._start(name, spec)
+        served: ServedModel | None = None
         try:
             served = await sup.call(registry.via(machine_key(name)), AwaitServing(), timeout=math.inf)
         except (sup.NoProc, sup.ServerExited) as gone:
             self._check_open()
             raise ModelLoadFailed(name, f"its supervision tree ended: {gone}") from gone
         finally:
+            progress.end()
             if served is None:
                 with trio.CancelScope(shield=True):
                     await self._terminate(supervisor)
+        assert served is not None
         model = Model(name, config, served, registry, supervisor)
         self._models[name] = model
         return model
@@ -143,6 +146,10 @@ class Runtime:
         free when this returns. Raises ModelNotLoaded. A checkpoint; when cancelled, the model is unloaded at once.
         """
         model = self.model(name)
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+            raise InvalidParameter("timeout", timeout, "a number of seconds, 0 or more")
+        if not isinstance(cancel, bool):
+            raise InvalidParameter("cancel", cancel, "True or False")
         machine = self._node.registry.via(machine_key(name))
         try:
             try:
@@ -161,6 +168,20 @@ class Runtime:
         """The supervision tree as it stands. A checkpoint."""
         self._check_open()
         return TreeNode("paddock", "supervisor", "running", await _children(self._root))
+
+    async def _start(self, name: str, spec: sup.ChildSpec) -> sup.Pid[Any]:
+        """Its supervisor starts it whether or not anybody waits: to be able to undo it, wait. Loading comes later."""
+        try:
+            with trio.CancelScope(shield=True):
+                return await sup.start_child(self._models_supervisor, spec)
+        except sup.AlreadyStarted:
+            raise ModelAlreadyLoaded(name) from None
+        except (sup.NoProc, sup.ServerExited):
+            raise RuntimeClosed from None
+        except sup.StartFailed as failed:
+            self._check_open()
+            raise ModelLoadFailed(name, f"its supervision tree did not start: {failed}") from failed
+        raise AssertionError("nobody cancels this scope")
 
     async def _terminate(self, supervisor: sup.Pid[Any]) -> None:
         try:
@@ -184,30 +205,36 @@ def _read_facts(path: Path) -> ModelFacts:
     return facts_of(read_header(path))
 
 
-def _config(source: str | Path, options: dict[str, Any]) -> ModelConfig:
-    return ModelConfig(source=source, **options)
+def _config(source: str | Path | ModelConfig, options: dict[str, Any]) -> ModelConfig:
+    known = sorted(field.name for field in attrs.fields(ModelConfig) if field.name != "source")
+    for name in options:
+        if name not in known:
+            raise InvalidConfiguration(name, f"unknown option; known are {', '.join(known)}")
+    return attrs.evolve(source, **options) if isinstance(source, ModelConfig) else ModelConfig(source=source, **options)
 
 
-def _guarded(listener: Callable[[float], None]) -> Callable[[float], None]:
-    """A progress listener that fails is not called again: it must not bring the model down."""
-    broken = False
+class _Progress:
+    """Passes on how far a load is, until it has ended or the listener fails, which must not bring the model down."""
 
-    def report(fraction: float) -> None:
-        nonlocal broken
-        if not broken:
+    def __init__(self, listener: Callable[[float], None] | None) -> None:
+        self._listener = listener
+
+    def __call__(self, fraction: float) -> None:
+        if self._listener is not None:
             try:
-                listener(fraction)
+                self._listener(fraction)
             except Exception:
-                broken = True
+                self.end()
                 _log.exception("on_progress raised and is not called again")
 
-    return report
+    def end(self) -> None:
+        self._listener = None
 
 
 async def _children(supervisor: sup.Pid[Any]) -> tuple[TreeNode, ...]:
     nodes = []
     try:
-        entries = await sup.which_children(supervisor)
+        entries = await sup.which_children(supervisor, timeout=math.inf)
     except (sup.NoProc, sup.ServerExited):
         return ()
     for entry in reversed(entries):
