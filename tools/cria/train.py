@@ -214,9 +214,9 @@ def main() -> None:
     """Parse the command line and train."""
     parser = argparse.ArgumentParser(prog="python -m tools.cria.train", description=__doc__)
     parser.add_argument("directory", type=Path, help="where tokenizer, checkpoint and log go, e.g. build/cria")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=1650)
     parser.add_argument(
-        "--decay", type=int, default=1000, help="steps over which the learning rate falls to zero at the end"
+        "--decay", type=int, default=600, help="steps over which the learning rate falls to zero at the end"
     )
     parser.add_argument("--warmup", type=int, default=60)
     parser.add_argument("--documents", type=int, default=80_000, help="size of the corpus; it is repeated when used up")
