@@ -60,12 +60,19 @@ def configuration_table(name: str) -> str:
                 default = defaults[field.target.id]
                 yield (
                     f"`{field.target.id}`",
-                    "required" if default is attrs.NOTHING else f"`{shown(default)}`",
+                    _default(default),
                     cell(_allowed(field.value)),
                     cell(_text(below)),
                 )
 
     return table(("field", "default", "allowed", "meaning"), rows())
+
+
+def _default(default: object) -> str:
+    if default is attrs.NOTHING:
+        return "required"
+    # What depends on other fields is told in words.
+    return "" if isinstance(default, attrs.Factory) else f"`{shown(default)}`"  # type: ignore[arg-type]
 
 
 def _text(node: ast.AST) -> str:
@@ -78,7 +85,10 @@ def _allowed(value: ast.expr | None) -> str:
     """What the field's validator, as it is written in the source, lets through."""
     if not isinstance(value, ast.Call):
         return ""
-    (check,) = (keyword.value for keyword in value.keywords if keyword.arg == "validator")
+    checks = [keyword.value for keyword in value.keywords if keyword.arg == "validator"]
+    if not checks:
+        return ""
+    (check,) = checks
     if isinstance(check, ast.Name):
         return {"_name": "a printable name of 1 to 200 characters", "_source": "a name or a path"}[check.id]
     assert isinstance(check, ast.Call)
