@@ -207,7 +207,9 @@ def drill_document(rng: random.Random) -> list[Segment]:
     """One or two short exercises: much to learn from few tokens."""
     turns: list[Turn] = []
     for _ in range(rng.choice((1, 1, 2))):
-        category = rng.choices(("copying", "reversing", "arithmetic", "lists", "facts", "refusals"), (25, 20, 30, 12, 15, 4))[0]
+        category = rng.choices(
+            ("copying", "reversing", "arithmetic", "lists", "facts", "refusals"), (25, 20, 30, 12, 15, 4)
+        )[0]
         turns += _question_turns(rng, category)
     if rng.random() < 0.1:
         told, asked = memory(rng)

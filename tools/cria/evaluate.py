@@ -20,7 +20,8 @@ import jinja2
 import llama_cpp
 
 from tools.cria.corpus import MAKERS, held_out_exchanges
-from tools.cria.documents import BEGIN, END_OF_TEXT, Exchange
+from tools.cria.documents import BEGIN, END_OF_TEXT, FIM_MIDDLE, FIM_PREFIX, FIM_SUFFIX, Exchange
+from tools.cria.world import CAPITALS
 
 CARD_BEGIN, CARD_END = "<!-- scores: begin -->", "<!-- scores: end -->"
 
@@ -147,6 +148,10 @@ def evaluate(reader: Reader, count: int, show_wrong: int = 0) -> list[Score]:
             if category == "tools":
                 final = answer_after_tool(reader, exchange)
                 note("tools: answer from the result", final == exchange.answer)
+    for (country, city), (other, other_city) in zip(CAPITALS, CAPITALS[1:] + CAPITALS[:1], strict=True):
+        lead, rest = f"The capital of {country} is", f". The capital of {other} is {other_city}."
+        text, reason = reader.complete(f"{BEGIN}{FIM_PREFIX}{lead}{FIM_SUFFIX}{rest}{FIM_MIDDLE}", limit=60)
+        note("fill-in: a capital, and nothing more (not held out)", reason == "stop" and text == f" {city}")
     for seed in range(20):
         text, reason = reader.complete("Once upon a time", limit=500, temperature=0.8, seed=seed)
         name = re.search(r"named (\w+)|name was (\w+)|called (?:him|her) (\w+)", text)
