@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from structlog.testing import capture_logs
 from decoding import PROMPT, as_row, decode, logits, logits_chunk, run, step
 
 from gguf_builders import EOS, script_bytes
@@ -269,6 +270,16 @@ def test_an_abort_before_the_call_ends_it_and_changes_nothing(context: Context) 
         assert context.position(1) == 0
         tokens.append(step(context, 0, 1, tokens[-1:]).token)
     assert tokens == expected
+
+
+def test_an_abort_is_not_logged_as_an_error(context: Context) -> None:
+    context.open_sequence(0, 1, GREEDY, history=PROMPT)
+    context.abort()
+    with capture_logs() as logs, pytest.raises(DecodeAborted):
+        context.decode_and_sample_batch([Chunk(0, 1, 0, PROMPT, SampleMode.TOKEN)])
+    context.clear_abort()
+    assert any("decode" in entry["event"] for entry in logs)
+    assert {entry["log_level"] for entry in logs} == {"debug"}
 
 
 def test_an_abort_from_another_thread_ends_a_long_call(make_context: Callable[..., Context]) -> None:

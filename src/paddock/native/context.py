@@ -275,7 +275,8 @@ class Context:
         if self._pointer is None:
             raise InvalidBatch("the context has been freed")
         plan = plan_batch(chunks, self._sequences, self._limits)
-        code = self._batch.decode(self._pointer, plan, _PADDING_TOKEN)
+        with library.failure_expected(self._aborting):
+            code = self._batch.decode(self._pointer, plan, _PADDING_TOKEN)
         if code != 0:
             self._decode_failed(code, plan)
         for padding in plan.paddings:
@@ -334,6 +335,9 @@ class Context:
     def abort(self) -> None:
         """Ends the decode call in progress, and every one until :meth:`clear_abort`. Any thread. CPU only."""
         self._abort_flag[0] = b"\x01"
+
+    def _aborting(self) -> bool:
+        return bool(self._abort_flag[0] != b"\0")
 
     def clear_abort(self) -> None:
         """Takes :meth:`abort` back. Any thread."""

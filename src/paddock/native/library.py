@@ -10,6 +10,8 @@ import ctypes
 import os
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +23,7 @@ import attrs
 from paddock.errors import InvalidConfiguration
 from paddock.telemetry.loggers import get_logger
 
-__all__ = ["Build", "build", "forget_last_words", "last_words", "load"]
+__all__ = ["Build", "build", "failure_expected", "forget_last_words", "last_words", "load"]
 
 _LOG = get_logger("paddock.llama")
 
@@ -74,9 +76,10 @@ class _LogCatcher:
                 if part.endswith("\n") or self._size > _LONGEST_LINE:
                     finished.append(self._flush())
             self.warnings.extend(line for at, line in finished if at in _WARNINGS)
+        expected = _expected.failure is not None and _expected.failure()
         for at, line in finished:
             if line and at in _METHODS:
-                getattr(_LOG, _METHODS[at])(line)
+                getattr(_LOG, "debug" if expected else _METHODS[at])(line)
 
     def _flush(self) -> tuple[int, str]:
         line = "".join(self._fragments).rstrip()
@@ -85,7 +88,25 @@ class _LogCatcher:
         return self._level, line
 
 
+class _Expected(threading.local):
+    """Asked on the thread that logs: whether it is in a call that fails because it was told to."""
+
+    failure: Callable[[], bool] | None = None
+
+
+_expected = _Expected()
 _catcher = _LogCatcher()
+
+
+@contextmanager
+def failure_expected(asked: Callable[[], bool]) -> Iterator[None]:
+    """While it lasts, what this thread has llama.cpp log is of level debug whenever ``asked()``: an aborted call is
+    reported as an error there, and is none."""
+    _expected.failure = asked
+    try:
+        yield
+    finally:
+        _expected.failure = None
 
 
 def load() -> ModuleType:
