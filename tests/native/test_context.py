@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from structlog.testing import capture_logs
 from decoding import PROMPT, as_row, decode, logits, logits_chunk, run, step
+from structlog.testing import capture_logs
 
 from gguf_builders import EOS, script_bytes
 from paddock.errors import (
