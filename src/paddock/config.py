@@ -5,7 +5,6 @@ A configuration can be written in TOML and is read with :func:`read_runtime_conf
 
 from __future__ import annotations
 
-import math
 import os
 import tomllib
 from collections.abc import Callable
@@ -22,6 +21,8 @@ __all__ = ["Exactness", "Isolation", "ModelConfig", "RuntimeConfig", "read_runti
 Isolation = Literal["process", "thread"]
 Exactness = Literal["preferred", "required", "off"]
 
+_MAX_TOML_BYTES = 1 << 20
+
 _Check = Callable[[Any, "attrs.Attribute[Any]", Any], None]
 
 
@@ -35,7 +36,10 @@ def _whole(low: int, high: int, *, optional: bool = False) -> _Check:
     return check
 
 
-def _seconds(low: float, high: float = math.inf) -> _Check:
+_YEAR = 31_536_000.0
+
+
+def _seconds(low: float, high: float = _YEAR) -> _Check:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise InvalidConfiguration(attribute.name, f"{value!r} is not a number of seconds from {low:g} to {high:g}")
@@ -59,7 +63,8 @@ def _name(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value) or "\0" in str(value):
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         raise InvalidConfiguration(attribute.name, f"{value!r} is neither a model name nor a path")
 
 
@@ -81,8 +86,9 @@ class ModelConfig:
     """Requests that decode at once; more wait in the queue."""
     n_batch: int = attrs.field(default=512, validator=_whole(32, 8192))
     """Most rows in one decode call, so the longest prefill chunk when nobody is decoding."""
-    prefill_chunk: int = attrs.field(default=128, validator=_whole(16, 8192))
-    """Longest prefill chunk while other requests are decoding: the bound of their stall."""
+    prefill_chunk: int = attrs.field(validator=_whole(16, 8192))
+    """Longest prefill chunk while other requests are decoding: the bound of their stall. By default 128, or
+    ``n_batch`` where that is less."""
     n_threads: int | None = attrs.field(default=None, validator=_whole(1, 512, optional=True))
     """Threads of a decode call; by default the CPUs that this process may use, at most 16, and 1 for a model file
     below 32 MiB, whose threads would wait for each other longer than they compute."""
@@ -105,6 +111,10 @@ class ModelConfig:
     """Seconds for which a worker's death counts."""
     shutdown_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     """Seconds the worker has to free its context before it is killed."""
+
+    @prefill_chunk.default
+    def _default_prefill_chunk(self) -> int:
+        return min(128, self.n_batch) if isinstance(self.n_batch, int) else 128  # it has not been checked yet
 
     def __attrs_post_init__(self) -> None:
         if self.exactness == "required":
@@ -133,17 +143,32 @@ class RuntimeConfig:
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 
+    def __attrs_post_init__(self) -> None:
+        if not isinstance(self.models, tuple) or not all(isinstance(model, ModelConfig) for model in self.models):
+            raise InvalidConfiguration("models", "expected a tuple of ModelConfig")
+        names = [model.served_name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                raise InvalidConfiguration("models", f"two of them are named {name!r}; give one another name")
+
 
 def read_runtime_config(path: str | Path) -> RuntimeConfig:
     """Reads a TOML file: ``[runtime]`` for the runtime, one ``[[models]]`` table per model.
 
     Raises :class:`InvalidConfiguration` for a file that cannot be read, an unknown key or a refused value.
     """
+    if not isinstance(path, str | os.PathLike):  # open() would take a number for a file that is open already
+        raise InvalidConfiguration("config", f"{path!r} is neither a RuntimeConfig nor the path of a TOML file")
     try:
         with open(path, "rb") as file:
-            document = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            content = file.read(_MAX_TOML_BYTES + 1)
+        if len(content) > _MAX_TOML_BYTES:
+            raise InvalidConfiguration(str(path), f"longer than {_MAX_TOML_BYTES} bytes; is it a configuration?")
+        document = tomllib.loads(content.decode())
+    except (OSError, ValueError) as error:  # tomllib's own error and UnicodeDecodeError are ValueErrors
         raise InvalidConfiguration(str(path), str(error)) from error
+    except RecursionError:
+        raise InvalidConfiguration(str(path), "nested too deeply") from None
     unknown = set(document) - {"runtime", "models"}
     if unknown:
         raise InvalidConfiguration(str(path), f"unknown table {sorted(unknown)[0]!r}; known are runtime and models")

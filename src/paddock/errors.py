@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "QueueFull",
     "RequestCancelled",
     "RequestError",
+    "RequestProcessEnded",
     "RuntimeClosed",
     "SamplingFailed",
     "TruncatedGguf",
@@ -42,7 +44,17 @@ __all__ = [
 
 
 class PaddockError(Exception):
-    """The base class of every error that Paddock raises on purpose."""
+    """The base class of every error that Paddock raises on purpose. Can be copied and pickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception's own way calls the constructor with ``args``, which here is the message alone.
+        return _rebuilt, (type(self), self.args), self.__dict__
+
+
+def _rebuilt(kind: type[PaddockError], args: tuple[object, ...]) -> PaddockError:
+    error = kind.__new__(kind, *args)
+    error.args = args  # a TimeoutError takes them in its constructor alone
+    return error
 
 
 class InvalidConfiguration(PaddockError):
@@ -72,13 +84,20 @@ class InvalidParameter(RequestError, ValueError):
     """A request parameter outside its documented range. Nothing was rewritten, nothing was started."""
 
     def __init__(self, parameter: str, value: object, allowed: str) -> None:
-        shown = repr(value)
-        if len(shown) > 80:
-            shown = shown[:77] + "..."
+        shown = _shown(value)
         super().__init__(f"{parameter}={shown} is not allowed: {allowed}")
         self.parameter = parameter
         self.value = value
         self.allowed = allowed
+
+
+def _shown(value: object) -> str:
+    """At most 80 characters, in time that does not grow with the value; a ``repr`` that raises does not get out."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 80
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = 20
+    shown = short.repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
 
 
 class QueueFull(RequestError):
@@ -122,6 +141,14 @@ class RequestCancelled(RequestError):
     def __init__(self, origin: str) -> None:
         super().__init__(f"the request was cancelled (origin: {origin})")
         self.origin = origin
+
+
+class RequestProcessEnded(RequestError):
+    """The process that ran the request ended before it had an outcome; a defect. Others are not affected, try again."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the request's own process ended: {problem}; try again")
+        self.problem = problem
 
 
 class LogitsProcessorError(RequestError):

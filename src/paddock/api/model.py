@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
+import trio
 
 import supervisors as sup
 from paddock.api.request import Request
@@ -20,8 +21,8 @@ from paddock.engine.request_messages import AwaitServing, MachineStatistics
 from paddock.engine.results import Completion
 from paddock.engine.served import ServedModel
 from paddock.engine.statistics import ModelStatistics
-from paddock.engine.tree import machine_key, port_of, requests_key
-from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded
+from paddock.engine.tree import RESTART_SECONDS, machine_key, port_of, requests_key
+from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded, WorkerDied
 from paddock.models.facts import ModelFacts
 from paddock.sampling.parameters import SamplingParameters
 from paddock.text.chat import ChatTemplate
@@ -178,7 +179,7 @@ class Model:
         statistics: ModelStatistics = await self._call(MachineStatistics())
         try:
             status: WorkerStatus = await self._call_port(WorkerInfo())
-        except ModelNotLoaded:
+        except (ModelNotLoaded, WorkerDied):
             return statistics
         return attrs.evolve(statistics, worker_pid=status.os_pid)
 
@@ -192,15 +193,23 @@ class Model:
         return served
 
     async def _call(self, message: object) -> Any:
-        try:
-            return await sup.call(self._machine, message, timeout=math.inf)
-        except (sup.NoProc, sup.ServerExited):
-            raise ModelNotLoaded(self._name) from None
+        """Asks the machine; one that crashed is asked again once its supervisor has restarted it.
+
+        The supervisor is looked at first: under the same name there may be another model by now.
+        """
+        while self._supervisor.alive:
+            try:
+                return await sup.call(self._machine, message, timeout=math.inf)
+            except (sup.NoProc, sup.ServerExited):
+                await trio.sleep(RESTART_SECONDS)
+        raise ModelNotLoaded(self._name)
 
     async def _call_port(self, message: object) -> Any:
         try:
             return await sup.call(await port_of(self._supervisor), message, timeout=math.inf)
         except (sup.NoProc, sup.ServerExited):
+            if self._supervisor.alive:
+                raise WorkerDied("its port ended", "wait until the model serves again") from None
             raise ModelNotLoaded(self._name) from None
 
     def _chat_template(self) -> ChatTemplate:
@@ -249,7 +258,7 @@ class Model:
             progress=RequestProgress(),
         )
         child = sup.child(RequestActor, self._machine, spec, id=spec.request_id, restart="temporary", shutdown=1.0)
-        return Request(spec, child, self._registry.via(requests_key(self._name)))
+        return Request(spec, child, self._registry.via(requests_key(self._name)), self._supervisor)
 
     def __repr__(self) -> str:
         return f"<paddock.Model {self._name!r} n_ctx={self.n_ctx} exactness={self.exactness!r}>"

@@ -11,6 +11,7 @@ import supervisors as sup
 from paddock.engine.request import RequestProgress, RequestSpec
 from paddock.engine.request_messages import CancelRequest
 from paddock.engine.results import Completion, Delta
+from paddock.engine.tree import RESTART_SECONDS
 from paddock.errors import ModelNotLoaded, RequestCancelled
 
 __all__ = ["Request"]
@@ -23,9 +24,10 @@ class Request:
     A consumer that reads slowly pauses its own row of the batch and nobody else's.
     """
 
-    def __init__(self, spec: RequestSpec, child: sup.ChildSpec, supervisor: sup.Target) -> None:
+    def __init__(self, spec: RequestSpec, child: sup.ChildSpec, requests: sup.Target, supervisor: sup.Pid[Any]) -> None:
         self._spec = spec
         self._child = child
+        self._requests = requests
         self._supervisor = supervisor
         self._pid: sup.Pid[Any] | None = None
         self._entered = False
@@ -76,9 +78,7 @@ class Request:
         if self._cancelled is not None:
             raise RequestCancelled(self._cancelled)
         try:
-            pid = await sup.start_child(self._supervisor, self._child)
-        except (sup.NoProc, sup.ServerExited):
-            raise ModelNotLoaded(self._spec.model) from None
+            pid = await self._start()
         except BaseException:
             # The supervisor starts the actor all the same; it finds its outcome decided and ends.
             self._spec.delivery.fail(RequestCancelled("consumer"))
@@ -92,6 +92,17 @@ class Request:
             await self._leave()
             raise
         return self
+
+    async def _start(self) -> sup.Pid[Any]:
+        """Starts the actor under its model's own supervisor, whose name may belong to another model by now."""
+        while self._supervisor.alive:
+            try:
+                return await sup.start_child(self._requests, self._child)
+            except (sup.NoProc, sup.ServerExited):
+                await trio.sleep(RESTART_SECONDS)
+            except sup.StartFailed:
+                break
+        raise ModelNotLoaded(self._spec.model)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -30,7 +30,7 @@ from paddock.engine.request_messages import (
 from paddock.engine.running import Running, chunks_of, rows_of
 from paddock.engine.sequences import Lease
 from paddock.engine.statistics import StepCounters
-from paddock.errors import InvalidBatch, PaddockError, SamplingFailed
+from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed
 from paddock.native.batch import Chunk, Sampled
 
 __all__ = ["BatchActor"]
@@ -87,7 +87,7 @@ class BatchActor(sup.GenServer):
                 self._port = port
                 self._limits = attrs.evolve(self._limits, n_batch=served.n_batch, recipe=served.recipe)
             case _:
-                raise TypeError(f"unknown message {message!r}")
+                raise TypeError(f"unknown message {type(message).__name__}")
         self._issue()
 
     # --- one step -----------------------------------------------------------------------------------------
@@ -155,9 +155,9 @@ class BatchActor(sup.GenServer):
         return Generated(sampled, finish)
 
     def _step_failed(self, flight: _InFlight, error: PaddockError) -> None:
-        """A refused batch changed nothing: what was new in it is to blame. After any other failure all of it ends."""
+        """What was refused changed nothing; what was new in it is to blame. After any other failure all of it ends."""
         suspects = [Lease(chunk.sequence_id, chunk.generation) for chunk in flight.chunks]
-        if isinstance(error, InvalidBatch) and flight.opened and len(flight.opened) < len(suspects):
+        if isinstance(error, InvalidBatch | InvalidParameter) and flight.opened:
             suspects = flight.opened
         for lease in suspects:
             if (entry := self._entry(lease)) is not None:

@@ -95,15 +95,16 @@ def plan_batch(
         if prefill and (prefill_turn or not decode):
             budget = limits.prefill_chunk if decode else limits.n_batch
             return Plan(prefill=_slices(prefill, budget, limits, most=1))
-        return Plan(decode=_decode_ids(decode, limits))
-    ids = _decode_ids(decode, limits)
+        return Plan(decode=_decode_ids(decode, limits, most=limits.n_batch))
+    # Where the decoders alone could fill every call, one row stays for the prompts: they must not wait for ever.
+    ids = _decode_ids(decode, limits, most=limits.n_batch - bool(prefill))
     room = limits.n_batch - len(ids)
     budget = min(room, limits.prefill_chunk) if ids else room
     return Plan(decode=ids, prefill=_slices(prefill, budget, limits, most=len(prefill)))
 
 
-def _decode_ids(rows: Sequence[DecodeRow], limits: BatchLimits) -> tuple[int, ...]:
-    cap = limits.n_batch if limits.recipe.decode_row_cap is None else limits.recipe.decode_row_cap
+def _decode_ids(rows: Sequence[DecodeRow], limits: BatchLimits, *, most: int) -> tuple[int, ...]:
+    cap = most if limits.recipe.decode_row_cap is None else min(most, limits.recipe.decode_row_cap)
     if len(rows) > cap:
         # Not by priority: a stream that has begun must not stall for as long as seven others are more important.
         rows = sorted(rows, key=lambda row: (row.last_served, -row.priority, row.sequence_id))[:cap]

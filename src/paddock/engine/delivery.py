@@ -7,6 +7,7 @@ the trio thread.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Callable
 
@@ -40,6 +41,7 @@ class Delivery:
         self.started = False
         self.completion: Completion | None = None
         self.error: PaddockError | None = None
+        """Raised as a copy: one worker's death ends many requests, and each raise writes a traceback into its error."""
         self.on_drained: Callable[[], None] | None = None
         """Called when a consumer has emptied half of a buffer that was full; set by the actor while it pauses."""
 
@@ -99,7 +101,7 @@ class Delivery:
         while not self._deltas:
             if self.error is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
-                raise self.error
+                raise copy.copy(self.error)
             if self.completion is not None:
                 await trio.lowlevel.cancel_shielded_checkpoint()
                 return None
@@ -115,14 +117,14 @@ class Delivery:
         while not self.started and not self.closed:
             await self._wait()
         if self.error is not None and not self.started:
-            raise self.error
+            raise copy.copy(self.error)
 
     async def wait_closed(self) -> Completion:
         """The completion; raises the request's error. Deltas stay where they are."""
         while not self.closed:
             await self._wait()
         if self.error is not None:
-            raise self.error
+            raise copy.copy(self.error)
         assert self.completion is not None
         return self.completion
 

@@ -31,7 +31,7 @@ def apply_processor(processor: LogitsProcessor, tokens: Sequence[int], row: byte
     try:
         returned: Any = processor(tuple(tokens), logits)
         changed = logits if returned is None else np.asarray(returned, dtype=np.float32)
-    except Exception as error:
+    except BaseException as error:  # also SystemExit, which would end the program from its thread
         raise LogitsProcessorError(f"{type(error).__name__}: {error}") from error
     if changed.shape != logits.shape:
         raise LogitsProcessorError(f"expected shape {logits.shape}, got {changed.shape}")

@@ -1,7 +1,8 @@
 """What the processes of one model's subtree say to each other.
 
 These are values inside one Python process (never on the wire: that is ``protocol.py``), so they may hold
-pids, exceptions and protocol values. Every one is frozen: a mailbox may hold it as long as it likes.
+pids, exceptions and protocol values. Every one is frozen: a mailbox may hold it as long as it likes. What is text, or
+was made of text, stays out of the reprs: reports of a crash show the last message.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class TokenizeText:
     """Call, answered with ``list[int]``; raises a typed error, WorkerDied when there is no worker (any
     more)."""
 
-    text: bytes
+    text: bytes = attrs.field(repr=False)
     add_special: bool = True
     parse_special: bool = False
 
@@ -99,8 +100,8 @@ class RunStep:
     reply_to: sup.Pid[Any]
     step_id: int
     releases: list[protocol.SequenceRef]
-    opens: list[protocol.OpenSequence]
-    chunks: list[Chunk]
+    opens: list[protocol.OpenSequence] = attrs.field(repr=False)
+    chunks: list[Chunk] = attrs.field(repr=False)
 
 
 @attrs.frozen
@@ -112,7 +113,7 @@ class StepDone:
     """
 
     step_id: int
-    sampled: list[Sampled]
+    sampled: list[Sampled] = attrs.field(repr=False)
     seconds: float
     error: PaddockError | None = None
     positions: Mapping[int, int] = attrs.field(factory=dict)
@@ -127,13 +128,13 @@ class RunSampleLogits:
     step_id: int
     sequence_id: int
     generation: int
-    logits: bytes
+    logits: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen
 class LogitsDone:
     step_id: int
-    sampled: Sampled | None
+    sampled: Sampled | None = attrs.field(repr=False)
     error: PaddockError | None = None
 
 

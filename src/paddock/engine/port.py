@@ -39,7 +39,7 @@ from paddock.engine.messages import (
     WorkerStatus,
 )
 from paddock.engine.process_transport import WORKER_COMMAND
-from paddock.engine.transport import Isolation, Transport, open_transport
+from paddock.engine.transport import STOP_SECONDS, Isolation, Transport, open_transport
 from paddock.engine.worker_log import WorkerLog
 from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
 from paddock.telemetry.loggers import get_logger
@@ -72,7 +72,7 @@ class Port(sup.GenServer):
     ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the
     LoadProgressed and WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment``
     is added to the worker's environment, ``worker_command`` replaces the command that starts it (a wrapper
-    such as ``numactl``).
+    such as ``numactl``). ``stop_seconds`` is the worker's time from Stop to its end before it is killed.
     """
 
     def __init__(
@@ -83,12 +83,14 @@ class Port(sup.GenServer):
         *,
         environment: Mapping[str, str] | None = None,
         worker_command: Sequence[str] = WORKER_COMMAND,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
         self._owner = owner
         self._isolation: Isolation = isolation
         self._load = load
         self._environment = environment
         self._worker_command = worker_command
+        self._stop_seconds = stop_seconds
         self._state = "idle"
         self._attendant: sup.Pid[Any] | None = None
         self._transport: Transport | None = None
@@ -239,7 +241,14 @@ class Port(sup.GenServer):
             return
         self._state = "starting"
         self._attendant = sup.spawn_link(
-            attend, sup.self(), delay, self._isolation, self._load, self._environment, self._worker_command
+            attend,
+            sup.self(),
+            delay,
+            self._isolation,
+            self._load,
+            self._environment,
+            self._worker_command,
+            self._stop_seconds,
         )
 
     async def terminate(self, reason: object) -> None:
@@ -260,6 +269,7 @@ async def attend(
     load: protocol.Load,
     environment: Mapping[str, str] | None,
     worker_command: Sequence[str],
+    stop_seconds: float,
 ) -> None:
     """The attendant: waits, opens a worker, casts to ``port`` what comes from it. Cancelled, it ends the
     worker."""
@@ -267,7 +277,9 @@ async def attend(
     log = WorkerLog(trio.current_time)
     refusal: PaddockError | None = None
     try:
-        async with open_transport(isolation, environment=environment, command=worker_command) as transport:
+        async with open_transport(
+            isolation, environment=environment, command=worker_command, stop_seconds=stop_seconds
+        ) as transport:
             sup.cast(port, _Opened(transport))
             transport.send(_encodable(load))
             while refusal is None:

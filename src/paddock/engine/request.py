@@ -210,9 +210,7 @@ class RequestActor(sup.GenServer):
                 stranger = next(token for token in tokens if not 0 <= token < served.n_vocab)
                 raise InvalidParameter("prompt", stranger, f"token ids are 0 to {served.n_vocab - 1}")
             validate_for_vocabulary(sampling, served.n_vocab)
-            self._max_tokens = admitted_max_tokens(
-                served, len(tokens), sampling.max_tokens, sampling.min_tokens
-            )
+            self._max_tokens = admitted_max_tokens(served, len(tokens), sampling.max_tokens, sampling.min_tokens)
         except PaddockError as refusal:
             return self._fail(refusal)
         self._prompt = tokens

@@ -1,4 +1,7 @@
-"""What request actors, the model machine and the batch actor say to each other about one request."""
+"""What request actors, the model machine and the batch actor say to each other about one request.
+
+Prompts, tokens and logits stay out of the reprs: reports of a crash show the last message.
+"""
 
 from __future__ import annotations
 
@@ -101,7 +104,7 @@ class DeadlinePassed:
 class Tokenized:
     """From the one-shot process that tokenized the prompt."""
 
-    tokens: list[int] | None
+    tokens: list[int] | None = attrs.field(repr=False)
     error: PaddockError | None = None
 
 
@@ -109,7 +112,7 @@ class Tokenized:
 class HookDone:
     """From the one-shot process that ran the request's logits processor; ``logits`` is float32 bytes."""
 
-    logits: bytes | None
+    logits: bytes | None = attrs.field(repr=False)
     error: PaddockError | None = None
 
 
@@ -122,8 +125,8 @@ class Admit:
 
     request: sup.Pid[Any]
     lease: Lease
-    prompt: list[int]
-    sampling: SamplingParameters
+    prompt: list[int] = attrs.field(repr=False)
+    sampling: SamplingParameters = attrs.field(repr=False)
     max_tokens: int
     end_tokens: frozenset[int]
     """Tokens that end the request when sampled: end-of-text (unless ignored) and the stop tokens."""
@@ -153,7 +156,7 @@ class SampleHooked:
     """Cast: sample this lease's next token from these logits (float32 bytes)."""
 
     lease: Lease
-    logits: bytes
+    logits: bytes = attrs.field(repr=False)
 
 
 # --- batch -> request -----------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ class PrefillProgress:
 class Generated:
     """Cast: one sampled token; ``finish`` is set with the last one: "stop" or "length"."""
 
-    sampled: Sampled
+    sampled: Sampled = attrs.field(repr=False)
     finish: str | None
 
 
@@ -177,7 +180,7 @@ class Generated:
 class HookLogits:
     """Cast: the raw logits of the next token, for the request's own processor."""
 
-    logits: bytes
+    logits: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen

@@ -39,8 +39,11 @@ class ServedModel:
     load_seconds: float
 
 
-def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded) -> ServedModel:
-    """Puts together what the header says and what the worker reported."""
+def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n_ctx: int) -> ServedModel:
+    """Puts together what the header says, what was asked for and what the worker reported.
+
+    ``n_ctx`` is the bound that was asked for; the worker's cells are more where llama.cpp rounds them up.
+    """
     offsets = np.frombuffer(loaded.offsets, dtype="<u4")
     return ServedModel(
         name=name,
@@ -55,7 +58,7 @@ def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded) -
             clean_spaces=loaded.clean_spaces,
         ),
         n_vocab=loaded.n_vocab,
-        n_ctx=loaded.n_ctx,
+        n_ctx=min(n_ctx, loaded.n_ctx),
         n_seq_max=loaded.n_seq_max,
         n_batch=loaded.n_batch,
         add_bos=loaded.add_bos,
@@ -77,14 +80,17 @@ def shortest_possible(served: ServedModel, text: bytes) -> int:
     return -(-len(text) // served.longest_piece)
 
 
-def admitted_max_tokens(served: ServedModel, prompt_tokens: int, max_tokens: int | None) -> int:
+def admitted_max_tokens(served: ServedModel, prompt_tokens: int, max_tokens: int | None, min_tokens: int = 0) -> int:
     """How many tokens may be generated; the worst case is reserved, so a running stream never meets a full cache.
 
     Raises ContextOverflow when prompt and ``max_tokens`` (at least one) exceed the context of one sequence, and
-    InvalidParameter for an empty prompt.
+    InvalidParameter for an empty prompt, and for ``min_tokens`` that the rest of the context has no room for.
     """
     if prompt_tokens == 0:
         raise InvalidParameter("prompt", "", "it must give at least one token")
     if prompt_tokens + (max_tokens or 1) > served.n_ctx:
         raise ContextOverflow(prompt_tokens, max_tokens, served.n_ctx)
+    if min_tokens > served.n_ctx - prompt_tokens:
+        room = f"at most {served.n_ctx - prompt_tokens} after a prompt of {prompt_tokens} tokens"
+        raise InvalidParameter("min_tokens", min_tokens, f"{room} in n_ctx={served.n_ctx}")
     return max_tokens if max_tokens is not None else served.n_ctx - prompt_tokens

@@ -13,6 +13,7 @@ own intensity is only a second line.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,11 @@ from paddock.engine.plan import ModelPlan
 from paddock.engine.port import Port
 from paddock.engine.statistics import StepCounters
 
-__all__ = ["ModelSupervisor", "machine_key", "model_key", "port_of", "requests_key"]
+__all__ = ["RESTART_SECONDS", "ModelSupervisor", "machine_key", "model_key", "port_of", "requests_key"]
+
+
+RESTART_SECONDS = 0.01
+"""How long whoever finds a process of the subtree restarting waits before looking again."""
 
 
 def model_key(name: str) -> tuple[str, str]:
@@ -43,7 +48,7 @@ def requests_key(name: str) -> tuple[str, str]:
 
 async def port_of(supervisor: sup.Pid[Any]) -> sup.Pid[Any]:
     """The model's port as it is now. Raises NoProc while there is none."""
-    child = await sup.which_child(supervisor, "port")
+    child = await sup.which_child(supervisor, "port", timeout=math.inf)
     if not isinstance(child.pid, sup.Pid):
         raise sup.NoProc(supervisor)
     return child.pid
@@ -69,6 +74,14 @@ class ModelSupervisor(sup.Supervisor):
         return flags, [
             sup.child(ModelMachine, plan, counters, self._on_progress, id="machine", name=machine),
             sup.child(sup.DynamicSupervisor, id="requests", name=requests),
-            sup.child(Port, machine, config.isolation, plan.load, id="port", shutdown=config.shutdown_timeout + 1.0),
+            sup.child(
+                Port,
+                machine,
+                config.isolation,
+                plan.load,
+                stop_seconds=config.shutdown_timeout,
+                id="port",
+                shutdown=config.shutdown_timeout + 1.0,
+            ),
             sup.child(BatchActor, machine, plan.limits, counters, id="batch"),
         ]

@@ -101,7 +101,7 @@ def _logit_bias(value: object) -> tuple[tuple[int, float], ...]:
         if token in biases:
             raise InvalidParameter("logit_bias", value, f"{_BIAS_ALLOWED}; token {token} is given twice")
         try:
-            biases[token] = number.accept("logit_bias", bias)
+            biases[int(token)] = number.accept("logit_bias", bias)
         except InvalidParameter:
             raise InvalidParameter("logit_bias", bias, _BIAS_ALLOWED) from None
     return tuple(sorted(biases.items()))

@@ -111,7 +111,8 @@ class Texts:
                 raise InvalidParameter(parameter, value, self.allowed) from None
             if self.in_bytes and len(encoded) > self.longest:
                 raise InvalidParameter(parameter, value, self.allowed)
-        return tuple(texts)
+        # Plain strings: what derives from str cannot be sent to a worker.
+        return tuple(str.__str__(text) for text in texts)
 
 
 @attrs.frozen
@@ -131,4 +132,4 @@ class TokenIds:
         for token in ids:
             if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token <= MAX_TOKEN_ID:
                 raise InvalidParameter(parameter, value, self.allowed)
-        return tuple(sorted(set(ids)))
+        return tuple(sorted({int(token) for token in ids}))
