@@ -192,3 +192,20 @@ async def test_a_body_that_raises_ends_the_runtime_with_that_error(tiny_model_pa
     with pytest.raises(ZeroDivisionError):
         async with serving(tiny_model_path, n_ctx=256, n_seq_max=1):
             raise ZeroDivisionError
+
+
+async def test_a_runtime_that_closes_during_a_load_says_so(tiny_model_path: Path) -> None:
+    outcomes: list[type[Exception]] = []
+
+    async def load(runtime: paddock.Runtime, started: trio.Event) -> None:
+        try:
+            await runtime.load_model(tiny_model_path, n_ctx=256, n_seq_max=1, on_progress=lambda _: started.set())
+        except paddock.PaddockError as error:
+            outcomes.append(type(error))
+
+    async with trio.open_nursery() as nursery, paddock.open_runtime() as runtime:
+        started = trio.Event()
+        nursery.start_soon(load, runtime, started)
+        with trio.move_on_after(0.15):
+            await started.wait()
+    assert outcomes in ([paddock.RuntimeClosed], [])

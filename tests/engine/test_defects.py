@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
+from serving import serving
 
 import paddock
 import supervisors as sup
 from paddock.engine import request as request_module
 from paddock.engine.messages import TokenizeText
 from paddock.errors import LogitsProcessorError, RequestProcessEnded
-from serving import serving
 
 ENDLESS: dict[str, Any] = {"ignore_eos": True, "seed": 1}
 
@@ -163,15 +163,18 @@ def test_an_error_survives_copying_and_pickling(error: paddock.PaddockError) -> 
 
 async def test_requests_that_end_by_one_death_raise_errors_of_their_own(tiny_model_path: Path) -> None:
     errors: list[paddock.WorkerDied] = []
-    async with serving(tiny_model_path, n_seq_max=2, n_ctx=1024) as model:
-        async with model.stream("abc", **ENDLESS) as one, model.stream("abc", **ENDLESS) as two:
-            await one.__anext__()
-            await two.__anext__()
-            sup.exit(await process_of(model, "port"), sup.Killed())
-            for request in (one, two, two):
-                with pytest.raises(paddock.WorkerDied) as caught:
-                    await request.result()
-                errors.append(caught.value)
+    async with (
+        serving(tiny_model_path, n_seq_max=2, n_ctx=1024) as model,
+        model.stream("abc", **ENDLESS) as one,
+        model.stream("abc", **ENDLESS) as two,
+    ):
+        await one.__anext__()
+        await two.__anext__()
+        sup.exit(await process_of(model, "port"), sup.Killed())
+        for request in (one, two, two):
+            with pytest.raises(paddock.WorkerDied) as caught:
+                await request.result()
+            errors.append(caught.value)
     assert len({id(error) for error in errors}) == 3
 
 

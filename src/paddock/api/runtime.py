@@ -44,6 +44,9 @@ __all__ = ["Runtime", "TreeNode", "open_runtime"]
 
 _log = get_logger("paddock.runtime")
 
+_TERMINATE_SECONDS = 20.0
+"""What a model's subtree may take to end beyond the time that its worker has."""
+
 
 @attrs.frozen
 class TreeNode:
@@ -126,6 +129,9 @@ class Runtime:
         served: ServedModel | None = None
         try:
             served = await sup.call(registry.via(machine_key(name)), AwaitServing(), timeout=math.inf)
+        except ModelLoadFailed:
+            self._check_open()  # closing takes the worker away first, which the machine takes for a failure
+            raise
         except (sup.NoProc, sup.ServerExited) as gone:
             self._check_open()
             raise ModelLoadFailed(name, f"its supervision tree ended: {gone}") from gone
@@ -133,7 +139,7 @@ class Runtime:
             progress.end()
             if served is None:
                 with trio.CancelScope(shield=True):
-                    await self._terminate(supervisor)
+                    await self._terminate(supervisor, config)
         assert served is not None
         model = Model(name, config, served, registry, supervisor)
         self._models[name] = model
@@ -160,7 +166,7 @@ class Runtime:
             pass  # what is left goes with the subtree
         finally:
             with trio.CancelScope(shield=True):
-                await self._terminate(model.supervisor)
+                await self._terminate(model.supervisor, model.config)
             if self._models.get(name) is model:
                 del self._models[name]
 
@@ -183,11 +189,16 @@ class Runtime:
             raise ModelLoadFailed(name, f"its supervision tree did not start: {failed}") from failed
         raise AssertionError("nobody cancels this scope")
 
-    async def _terminate(self, supervisor: sup.Pid[Any]) -> None:
+    async def _terminate(self, supervisor: sup.Pid[Any], config: ModelConfig) -> None:
+        """Ends a model's subtree; shielded by its callers, and therefore bounded."""
         try:
-            await sup.terminate_child(self._models_supervisor, supervisor)
+            seconds = config.shutdown_timeout + _TERMINATE_SECONDS
+            await sup.terminate_child(self._models_supervisor, supervisor, timeout=seconds)
         except (sup.NotFound, sup.NoProc, sup.ServerExited):
             pass  # it has ended by itself
+        except sup.CallTimeout:
+            _log.error("model does not end", model=config.served_name)
+            sup.exit(supervisor, sup.Killed())
 
     def _check_open(self) -> None:
         if self._closed:
