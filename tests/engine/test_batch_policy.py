@@ -122,3 +122,11 @@ def test_the_recipe_follows_the_weight_types(types: set[str], cap: int | None):
     assert recipe.decode_row_cap == cap
     assert recipe.minimum_chunk == (2 if cap is None else 8)
     assert not recipe.flash_attention
+
+
+def test_without_exactness_decode_rows_that_fill_every_call_leave_a_row_to_the_prompts():
+    limits = BatchLimits(n_batch=32, prefill_chunk=16, recipe=FAST)
+    decode = [DecodeRow(number, 0, number) for number in range(40)]
+    plan = plan_batch(decode, [PrefillRow(50, 0, 0, 100)], limits, prefill_turn=False)
+    assert (len(plan.decode), plan.prefill) == (31, (PrefillSlice(50, 1),))
+    assert len(plan_batch(decode, [], limits, prefill_turn=False).decode) == 32

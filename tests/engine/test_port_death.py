@@ -122,3 +122,13 @@ async def test_a_delayed_start_waits_its_time(tiny_model_path: Path, autojump_cl
         reason = await sup.wait_down(setting.port)
         assert isinstance(reason, WorkerGone)
         assert trio.current_time() - started >= 30.0
+
+
+async def test_a_worker_that_does_not_stop_is_killed_after_the_time_it_was_given(tiny_model_path: Path) -> None:
+    async with open_port("process", tiny_model_path, stop_seconds=0.2) as setting:
+        status = await sup.call(setting.port, WorkerInfo())
+        os.kill(status.os_pid, signal.SIGSTOP)
+        began = trio.current_time()
+        await sup.stop(setting.port, sup.Shutdown(), timeout=10)
+        assert trio.current_time() - began < 1.9  # without the setting it would be two seconds
+        assert not exists(status.os_pid)
