@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,3 +198,19 @@ async def test_no_report_of_a_crash_shows_a_prompt(tiny_model_path: Path, caplog
     shown = "".join([*(report.format() + report.one_line() for report in reports), caplog.text, repr(caught.value)])
     assert "secret" not in shown
     assert ", ".join(map(str, ids)) not in shown
+
+
+async def test_a_worker_that_dies_while_a_restarted_machine_loads_is_replaced(tiny_model_path: Path) -> None:
+    async with serving(tiny_model_path, n_seq_max=1, n_ctx=256) as model:
+        expected = await model.complete("abc", max_tokens=3, seed=1)
+        first = (await model.statistics()).worker_pid
+        sup.exit(await process_of(model, "machine"), sup.Killed())
+        with trio.fail_after(30):
+            while (statistics := await model.statistics()).worker_pid in (None, first):
+                await trio.sleep(0.005)
+            assert statistics.state == "loading"
+            assert statistics.worker_pid is not None
+            os.kill(statistics.worker_pid, signal.SIGKILL)
+            while (await model.statistics()).worker_deaths == 0:
+                await trio.sleep(0.005)
+            assert await model.complete("abc", max_tokens=3, seed=1) == expected

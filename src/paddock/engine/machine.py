@@ -279,9 +279,9 @@ class ModelMachine(sup.GenStatem):
         period = self._plan.config.restart_period
         self._deaths = recent_deaths((*self._deaths, trio.current_time()), trio.current_time(), period)
         self._fail_running(error)
-        if state == "loading":
+        if state == "loading" and self._waiters:
             return self._give_up(ModelLoadFailed(self._plan.name, str(error)))
-        if state == "serving":
+        if state in ("serving", "loading"):  # loading with nobody waiting: this machine was itself restarted
             return sup.next_state("recovering", *self._reload_bound())
         return sup.keep_state(*(self._reload_bound() if state == "draining" else ()))
 
