@@ -29,10 +29,10 @@ import structlog
 import trio
 
 import supervisors as sup
-from paddock.engine import protocol
-from paddock.engine.messages import PortUp, RunStep, StartWorker, StepDone, WorkerReady, WorkerRefused
-from paddock.engine.port import Port
-from paddock.engine.transport import Isolation, Transport, open_transport
+from paddock.engine.worker import protocol
+from paddock.engine.worker.messages import PortUp, RunStep, StartWorker, StepDone, WorkerReady, WorkerRefused
+from paddock.engine.worker.port import Port
+from paddock.engine.worker.transport import Isolation, Transport, open_transport
 from paddock.native.batch import Chunk, SampleMode
 from paddock.sampling import SamplingParameters
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paddock.api.request import Request
     from paddock.api.runtime import Runtime, TreeNode, open_runtime
     from paddock.config import ModelConfig, RuntimeConfig
-    from paddock.engine.results import Completion, Delta, TokenLogprob, Usage
+    from paddock.engine.requests.results import Completion, Delta, TokenLogprob, Usage
     from paddock.engine.statistics import ModelStatistics
     from paddock.errors import (
         ChatTemplateError,
@@ -93,10 +93,10 @@ __all__ = [
 _HOME = {
     "ChatTemplateError": "paddock.errors",
     "ChatTemplateMissing": "paddock.errors",
-    "Completion": "paddock.engine.results",
+    "Completion": "paddock.engine.requests.results",
     "ContextOverflow": "paddock.errors",
     "DeadlineExceeded": "paddock.errors",
-    "Delta": "paddock.engine.results",
+    "Delta": "paddock.engine.requests.results",
     "InvalidConfiguration": "paddock.errors",
     "InvalidModelFile": "paddock.errors",
     "InvalidParameter": "paddock.errors",
@@ -121,9 +121,9 @@ _HOME = {
     "RuntimeConfig": "paddock.config",
     "SamplingFailed": "paddock.errors",
     "SamplingParameters": "paddock.sampling.parameters",
-    "TokenLogprob": "paddock.engine.results",
+    "TokenLogprob": "paddock.engine.requests.results",
     "TreeNode": "paddock.api.runtime",
-    "Usage": "paddock.engine.results",
+    "Usage": "paddock.engine.requests.results",
     "WorkerDied": "paddock.errors",
     "open_runtime": "paddock.api.runtime",
 }

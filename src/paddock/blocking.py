@@ -29,7 +29,7 @@ from paddock.api.model import Message, Prompt
 from paddock.api.portal import Configuration, TrioThread
 from paddock.api.runtime import TreeNode
 from paddock.config import ModelConfig
-from paddock.engine.results import Completion, Delta
+from paddock.engine.requests.results import Completion, Delta
 from paddock.engine.statistics import ModelStatistics
 from paddock.errors import RuntimeClosed
 

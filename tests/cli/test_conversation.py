@@ -7,7 +7,7 @@ import pytest
 
 from paddock.cli.conversation import Command, Conversation, Turn, parse_line
 from paddock.cli.plain import as_json
-from paddock.engine.results import Completion, Usage
+from paddock.engine.requests.results import Completion, Usage
 from paddock.errors import RequestCancelled
 
 

@@ -11,7 +11,7 @@ from paddock.api.runtime import TreeNode
 from paddock.cli import main
 from paddock.cli.demo_prompts import demo_prompts
 from paddock.cli.demonstration import Demonstration, Phase
-from paddock.engine.results import Completion, Usage
+from paddock.engine.requests.results import Completion, Usage
 
 
 def demo(model: Path, *arguments: str) -> Result:

@@ -12,10 +12,10 @@ import attrs
 import trio
 
 import supervisors as sup
-from paddock.engine import protocol
-from paddock.engine.messages import PingWorker, PortUp, RunStep, StartWorker, StepDone, WorkerReady
-from paddock.engine.port import Port
-from paddock.engine.transport import Isolation, Transport
+from paddock.engine.worker import protocol
+from paddock.engine.worker.messages import PingWorker, PortUp, RunStep, StartWorker, StepDone, WorkerReady
+from paddock.engine.worker.port import Port
+from paddock.engine.worker.transport import Isolation, Transport
 from paddock.native.batch import Chunk, SampleMode
 from paddock.sampling import SamplingParameters
 

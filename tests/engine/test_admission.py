@@ -9,10 +9,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from paddock.engine.admission import AdmissionQueue
+from paddock.engine.batching.admission import AdmissionQueue
+from paddock.engine.batching.sequences import Lease, SequenceAllocator
 from paddock.engine.plan import default_threads
 from paddock.engine.restarts import recent_deaths, restart_delay
-from paddock.engine.sequences import Lease, SequenceAllocator
 
 
 def test_the_lowest_free_sequence_goes_first_with_a_new_generation():

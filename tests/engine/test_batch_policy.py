@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.engine.batch_policy import (
+from paddock.engine.batching.policy import (
     BatchLimits,
     DecodeRow,
     Plan,
@@ -17,7 +17,7 @@ from paddock.engine.batch_policy import (
     chunk_length,
     plan_batch,
 )
-from paddock.engine.recipes import CANONICAL, FAST, recipe_for
+from paddock.engine.batching.recipes import CANONICAL, FAST, recipe_for
 
 K_QUANTS = recipe_for("preferred", {"Q4_K", "Q6_K", "F32"})
 LIMITS = BatchLimits(n_batch=512, prefill_chunk=128, recipe=CANONICAL)

@@ -18,7 +18,7 @@ from serving import serving
 import paddock
 import supervisors as sup
 from paddock.engine import request as request_module
-from paddock.engine.messages import TokenizeText
+from paddock.engine.worker.messages import TokenizeText
 from paddock.errors import LogitsProcessorError, RequestProcessEnded
 
 ENDLESS: dict[str, Any] = {"ignore_eos": True, "seed": 1}

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paddock import errors
-from paddock.engine import protocol
-from paddock.engine.framing import (
+from paddock.engine.worker import protocol
+from paddock.engine.worker.framing import (
     MAX_FRAME_BYTES,
     FrameParser,
     decode_from_worker,

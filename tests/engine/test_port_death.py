@@ -12,7 +12,7 @@ import trio
 from port_harness import exists, load_of, open_port, opening, prompt
 
 import supervisors as sup
-from paddock.engine.messages import (
+from paddock.engine.worker.messages import (
     PortUp,
     StartWorker,
     TokenizeText,
@@ -21,7 +21,7 @@ from paddock.engine.messages import (
     WorkerReady,
     WorkerRefused,
 )
-from paddock.engine.port import Port
+from paddock.engine.worker.port import Port
 from paddock.errors import WorkerDied
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from structlog.testing import capture_logs
 
-from paddock.engine.protocol import Log
-from paddock.engine.worker_log import BURST, LINES_PER_SECOND, WorkerLog
+from paddock.engine.worker.log import BURST, LINES_PER_SECOND, WorkerLog
+from paddock.engine.worker.protocol import Log
 
 
 def test_a_line_keeps_its_level() -> None:

@@ -11,14 +11,14 @@ import pytest
 import trio
 from port_harness import exists, is_running, load, opening, prompt, receive_until
 
-from paddock.engine import protocol
-from paddock.engine.process_transport import (
+from paddock.engine.worker import protocol
+from paddock.engine.worker.process_transport import (
     MAX_UNSENT_BYTES,
     LastWords,
     ProcessTransport,
     describe_exit,
 )
-from paddock.engine.transport import open_transport
+from paddock.engine.worker.transport import open_transport
 from paddock.errors import WorkerBusy, WorkerDied
 
 CHATTY = [sys.executable, "-c", "import os, sys; connection = int(sys.argv[1]); exec(os.environ['SCRIPT'])"]
@@ -260,8 +260,8 @@ async def end_of(os_pid: int) -> None:
 
 PARENT = """
 import ctypes, sys, trio
-from paddock.engine.transport import open_transport
-from paddock.engine import protocol
+from paddock.engine.worker.transport import open_transport
+from paddock.engine.worker import protocol
 
 async def main():
     async with open_transport("process") as one, open_transport("process") as other:

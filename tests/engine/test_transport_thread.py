@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from port_harness import load, opening, prompt, receive_until
 
-from paddock.engine import protocol
-from paddock.engine.transport import open_transport
+from paddock.engine.worker import protocol
+from paddock.engine.worker.transport import open_transport
 from paddock.errors import InvalidConfiguration, ProtocolError, WorkerDied
 
 

@@ -10,8 +10,8 @@ import trio
 from port_harness import exists, open_port, opening, prompt
 
 import supervisors as sup
-from paddock.engine import protocol
-from paddock.engine.messages import (
+from paddock.engine.worker import protocol
+from paddock.engine.worker.messages import (
     AbortDecode,
     LoadProgressed,
     LogitsDone,
@@ -24,7 +24,7 @@ from paddock.engine.messages import (
     WorkerReady,
     WorkerRefused,
 )
-from paddock.engine.transport import Isolation
+from paddock.engine.worker.transport import Isolation
 from paddock.errors import (
     DecodeAborted,
     InvalidBatch,

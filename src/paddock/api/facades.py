@@ -11,8 +11,8 @@ from paddock.api.portal import TrioThread
 from paddock.api.request import Request
 from paddock.api.runtime import Runtime
 from paddock.config import ModelConfig, RuntimeConfig
-from paddock.engine.request import RequestProgress
-from paddock.engine.results import Delta
+from paddock.engine.requests.actor import RequestProgress
+from paddock.engine.requests.results import Delta
 from paddock.models.facts import ModelFacts
 
 __all__ = ["ModelFacade", "RequestFacade", "RuntimeFacade"]

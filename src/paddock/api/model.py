@@ -13,15 +13,15 @@ import trio
 import supervisors as sup
 from paddock.api.request import Request
 from paddock.config import ModelConfig
-from paddock.engine.delivery import Delivery
-from paddock.engine.logits_hook import LogitsProcessor
-from paddock.engine.messages import TokenizeText, WorkerInfo, WorkerStatus
-from paddock.engine.request import RequestActor, RequestProgress, RequestSpec
-from paddock.engine.request_messages import AwaitServing, MachineStatistics
-from paddock.engine.results import Completion
+from paddock.engine.requests.actor import RequestActor, RequestProgress, RequestSpec
+from paddock.engine.requests.delivery import Delivery
+from paddock.engine.requests.logits_hook import LogitsProcessor
+from paddock.engine.requests.messages import AwaitServing, MachineStatistics
+from paddock.engine.requests.results import Completion
 from paddock.engine.served import ServedModel
 from paddock.engine.statistics import ModelStatistics
 from paddock.engine.tree import RESTART_SECONDS, machine_key, port_of, requests_key
+from paddock.engine.worker.messages import TokenizeText, WorkerInfo, WorkerStatus
 from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded, WorkerDied
 from paddock.models.facts import ModelFacts
 from paddock.sampling.parameters import SamplingParameters
@@ -45,7 +45,8 @@ class Model:
 
     ``priority``: -100 to 100; a higher one is admitted and prefilled before a lower one.
     ``deadline``: seconds from now after which the request ends with DeadlineExceeded, wherever it is.
-    ``logits_processor``: a function ``(token_ids, logits) -> logits | None``, see :mod:`paddock.engine.logits_hook`.
+    ``logits_processor``: a function ``(token_ids, logits) -> logits | None``, see
+    :mod:`paddock.engine.requests.logits_hook`.
     """
 
     def __init__(

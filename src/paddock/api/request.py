@@ -8,9 +8,9 @@ from typing import Any
 import trio
 
 import supervisors as sup
-from paddock.engine.request import RequestProgress, RequestSpec
-from paddock.engine.request_messages import CancelRequest
-from paddock.engine.results import Completion, Delta
+from paddock.engine.requests.actor import RequestProgress, RequestSpec
+from paddock.engine.requests.messages import CancelRequest
+from paddock.engine.requests.results import Completion, Delta
 from paddock.engine.tree import RESTART_SECONDS
 from paddock.errors import ModelNotLoaded, RequestCancelled
 

@@ -23,7 +23,7 @@ import supervisors as sup
 from paddock.api.model import Model
 from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
 from paddock.engine.plan import plan_model
-from paddock.engine.request_messages import AwaitServing, Drain
+from paddock.engine.requests.messages import AwaitServing, Drain
 from paddock.engine.served import ServedModel
 from paddock.engine.tree import ModelSupervisor, machine_key, model_key
 from paddock.errors import (

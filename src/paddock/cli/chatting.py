@@ -23,7 +23,7 @@ from paddock.cli.plain import as_json as json_bytes
 from paddock.cli.plain import printable
 from paddock.cli.sampling_options import sampling_arguments
 from paddock.cli.terminal import is_interactive, kept_terminal
-from paddock.engine.results import Completion
+from paddock.engine.requests.results import Completion
 from paddock.errors import ChatTemplateMissing, PaddockError, RequestCancelled
 from paddock.sampling.parameters import SamplingParameters
 

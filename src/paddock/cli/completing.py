@@ -11,7 +11,7 @@ from paddock.cli.interrupts import Interrupts, run_interruptible
 from paddock.cli.loading import loaded_model, model_config
 from paddock.cli.output import note, write_json, write_text, write_text_in_thread
 from paddock.cli.sampling_options import sampling_arguments
-from paddock.engine.results import Completion
+from paddock.engine.requests.results import Completion
 from paddock.sampling.parameters import SamplingParameters
 
 __all__ = ["complete_once", "completion_object", "summary"]

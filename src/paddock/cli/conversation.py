@@ -6,7 +6,7 @@ import attrs
 
 from paddock.cli.completing import completion_object
 from paddock.cli.failures import error_object
-from paddock.engine.results import Completion
+from paddock.engine.requests.results import Completion
 from paddock.errors import PaddockError
 
 __all__ = ["COMMANDS", "Command", "Conversation", "Turn", "parse_line"]

@@ -19,7 +19,7 @@ from paddock.cli.interrupts import Interrupts, run_interruptible
 from paddock.cli.loading import loaded_model, model_config
 from paddock.cli.output import note, write_json, write_text
 from paddock.cli.tree_view import draw_tree
-from paddock.engine.results import Completion
+from paddock.engine.requests.results import Completion
 from paddock.sampling.parameters import SamplingParameters
 
 __all__ = ["Demonstration", "Phase", "demonstrate"]

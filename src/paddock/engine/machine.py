@@ -17,18 +17,11 @@ import attrs
 import trio
 
 import supervisors as sup
-from paddock.engine.admission import AdmissionQueue
-from paddock.engine.messages import (
-    LoadProgressed,
-    PortUp,
-    StartWorker,
-    WorkerGone,
-    WorkerReady,
-    WorkerRefused,
-)
+from paddock.engine.batching.admission import AdmissionQueue
+from paddock.engine.batching.sequences import Lease, SequenceAllocator
 from paddock.engine.plan import ModelPlan
-from paddock.engine.request import CANCELLED
-from paddock.engine.request_messages import (
+from paddock.engine.requests.actor import CANCELLED
+from paddock.engine.requests.messages import (
     AwaitServing,
     BatchUp,
     CancelRequest,
@@ -43,9 +36,16 @@ from paddock.engine.request_messages import (
     WorkerLost,
 )
 from paddock.engine.restarts import recent_deaths, restart_delay
-from paddock.engine.sequences import Lease, SequenceAllocator
 from paddock.engine.served import ServedModel, served_model
 from paddock.engine.statistics import ModelStatistics, StepCounters
+from paddock.engine.worker.messages import (
+    LoadProgressed,
+    PortUp,
+    StartWorker,
+    WorkerGone,
+    WorkerReady,
+    WorkerRefused,
+)
 from paddock.errors import (
     ModelLoadFailed,
     ModelNotLoaded,

@@ -7,9 +7,9 @@ import os
 import attrs
 
 from paddock.config import ModelConfig
-from paddock.engine.batch_policy import BatchLimits
-from paddock.engine.protocol import Load
-from paddock.engine.recipes import Recipe, recipe_for
+from paddock.engine.batching.policy import BatchLimits
+from paddock.engine.batching.recipes import Recipe, recipe_for
+from paddock.engine.worker.protocol import Load
 from paddock.errors import InvalidConfiguration, ModelLoadFailed
 from paddock.models.facts import ModelFacts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from paddock.engine.protocol import Loaded
-from paddock.engine.recipes import Recipe
+from paddock.engine.batching.recipes import Recipe
+from paddock.engine.worker.protocol import Loaded
 from paddock.errors import ContextOverflow, InvalidParameter
 from paddock.models.facts import ModelFacts
 from paddock.text.pieces import PieceTable

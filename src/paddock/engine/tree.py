@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import Any
 
 import supervisors as sup
-from paddock.engine.batch import BatchActor
+from paddock.engine.batching.actor import BatchActor
 from paddock.engine.machine import ModelMachine
 from paddock.engine.plan import ModelPlan
-from paddock.engine.port import Port
 from paddock.engine.statistics import StepCounters
+from paddock.engine.worker.port import Port
 
 __all__ = ["RESTART_SECONDS", "ModelSupervisor", "machine_key", "model_key", "port_of", "requests_key"]
 

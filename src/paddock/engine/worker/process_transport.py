@@ -19,8 +19,8 @@ from typing import Final
 import structlog
 import trio
 
-from paddock.engine.framing import FrameParser, decode_from_worker, encode_frame
-from paddock.engine.protocol import FromWorker, Stop, ToWorker
+from paddock.engine.worker.framing import FrameParser, decode_from_worker, encode_frame
+from paddock.engine.worker.protocol import FromWorker, Stop, ToWorker
 from paddock.errors import ProtocolError, WorkerBusy, WorkerDied
 
 __all__ = ["MAX_UNSENT_BYTES", "WORKER_COMMAND", "LastWords", "ProcessTransport", "describe_exit"]
@@ -55,7 +55,7 @@ os.register_at_fork(after_in_child=_close_parent_ends)
 
 
 class ProcessTransport:
-    """A worker process; made, and documented, by :mod:`paddock.engine.transport`."""
+    """A worker process; made, and documented, by :mod:`paddock.engine.worker.transport`."""
 
     def __init__(self, process: trio.Process, connection: socket.socket) -> None:
         self._process = process

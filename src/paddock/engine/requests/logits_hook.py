@@ -15,7 +15,7 @@ import numpy.typing as npt
 import trio
 
 import supervisors as sup
-from paddock.engine.request_messages import HookDone
+from paddock.engine.requests.messages import HookDone
 from paddock.errors import LogitsProcessorError
 
 __all__ = ["LogitsProcessor", "apply_processor", "run_processor"]

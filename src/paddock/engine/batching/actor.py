@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 
 import supervisors as sup
-from paddock.engine.batch_policy import BatchLimits, plan_batch
-from paddock.engine.messages import LogitsDone, RunSampleLogits, RunStep, StepDone
-from paddock.engine.protocol import SequenceRef
-from paddock.engine.request_messages import (
+from paddock.engine.batching.policy import BatchLimits, plan_batch
+from paddock.engine.batching.running import Running, chunks_of, rows_of
+from paddock.engine.batching.sequences import Lease
+from paddock.engine.requests.messages import (
     Admit,
     BatchUp,
     Drop,
@@ -27,9 +27,9 @@ from paddock.engine.request_messages import (
     SampleHooked,
     Serve,
 )
-from paddock.engine.running import Running, chunks_of, rows_of
-from paddock.engine.sequences import Lease
 from paddock.engine.statistics import StepCounters
+from paddock.engine.worker.messages import LogitsDone, RunSampleLogits, RunStep, StepDone
+from paddock.engine.worker.protocol import SequenceRef
 from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed
 from paddock.native.batch import Chunk, Sampled
 

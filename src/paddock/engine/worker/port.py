@@ -1,7 +1,7 @@
 """The port: the process (in OTP's sense) that owns a model's worker.
 
 It starts a worker when the model machine says so, passes messages to it and answers back, and stops with the
-reason :class:`~paddock.engine.messages.WorkerGone` when the worker dies, so that its supervisor replaces it.
+reason :class:`~paddock.engine.worker.messages.WorkerGone` when the worker dies, so that its supervisor replaces it.
 The worker's life is that of one linked process, the *attendant*: whatever ends the attendant ends the worker.
 """
 
@@ -19,9 +19,10 @@ import psutil
 import trio
 
 import supervisors as sup
-from paddock.engine import protocol
-from paddock.engine.framing import error_of
-from paddock.engine.messages import (
+from paddock.engine.worker import protocol
+from paddock.engine.worker.framing import error_of
+from paddock.engine.worker.log import WorkerLog
+from paddock.engine.worker.messages import (
     AbortDecode,
     LoadProgressed,
     LogitsDone,
@@ -38,9 +39,8 @@ from paddock.engine.messages import (
     WorkerRefused,
     WorkerStatus,
 )
-from paddock.engine.process_transport import WORKER_COMMAND
-from paddock.engine.transport import STOP_SECONDS, Isolation, Transport, open_transport
-from paddock.engine.worker_log import WorkerLog
+from paddock.engine.worker.process_transport import WORKER_COMMAND
+from paddock.engine.worker.transport import STOP_SECONDS, Isolation, Transport, open_transport
 from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
 from paddock.telemetry.loggers import get_logger
 

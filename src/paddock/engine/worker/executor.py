@@ -21,8 +21,8 @@ from typing import Final
 import attrs
 import numpy as np
 
-from paddock.engine.framing import fault_of
-from paddock.engine.protocol import (
+from paddock.engine.worker.framing import fault_of
+from paddock.engine.worker.protocol import (
     Abort,
     Fault,
     FromWorker,

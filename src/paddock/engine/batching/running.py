@@ -11,10 +11,10 @@ from typing import Any
 import attrs
 
 import supervisors as sup
-from paddock.engine.batch_policy import DecodeRow, Plan, PrefillRow
-from paddock.engine.protocol import OpenSequence
-from paddock.engine.request_messages import Admit
-from paddock.engine.sequences import Lease
+from paddock.engine.batching.policy import DecodeRow, Plan, PrefillRow
+from paddock.engine.batching.sequences import Lease
+from paddock.engine.requests.messages import Admit
+from paddock.engine.worker.protocol import OpenSequence
 from paddock.native.batch import Chunk, SampleMode
 from paddock.sampling.parameters import SamplingParameters
 

@@ -1,7 +1,7 @@
 """The worker process: ``python -m paddock.engine.worker FD``, started by a port and by nobody else.
 
 The main thread reads frames from the socket ``FD`` and hands them to an
-:class:`~paddock.engine.executor.Executor`. Nobody else holds the other end of that socket, so the end of the
+:class:`~paddock.engine.worker.executor.Executor`. Nobody else holds the other end of that socket, so the end of the
 stream means that the parent is gone, however it went: the process then ends at once, in the middle of
 whatever llama.cpp does. (Linux's PR_SET_PDEATHSIG is not used: it fires when the *thread* that spawned the
 worker ends, and trio spawns from threads that come and go.)
@@ -26,9 +26,9 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
-from paddock.engine.executor import Executor
-from paddock.engine.framing import FrameParser, decode_to_worker, encode_frame, fault_of
-from paddock.engine.protocol import (
+from paddock.engine.worker.executor import Executor
+from paddock.engine.worker.framing import FrameParser, decode_to_worker, encode_frame, fault_of
+from paddock.engine.worker.protocol import (
     FromWorker,
     Loaded,
     LoadFailed,
@@ -169,7 +169,3 @@ def _stopped() -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if defect is None else 1)
-
-
-if __name__ == "__main__":
-    main()

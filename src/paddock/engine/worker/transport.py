@@ -12,9 +12,9 @@ from typing import Final, Literal, Protocol
 
 import trio
 
-from paddock.engine.process_transport import WORKER_COMMAND, ProcessTransport
-from paddock.engine.protocol import FromWorker, ToWorker
-from paddock.engine.thread_transport import ThreadTransport
+from paddock.engine.worker.process_transport import WORKER_COMMAND, ProcessTransport
+from paddock.engine.worker.protocol import FromWorker, ToWorker
+from paddock.engine.worker.thread_transport import ThreadTransport
 
 __all__ = ["STOP_SECONDS", "Isolation", "Transport", "open_transport"]
 

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from paddock import errors
-from paddock.engine.protocol import Fault, FromWorker, ToWorker
+from paddock.engine.worker.protocol import Fault, FromWorker, ToWorker
 from paddock.errors import PaddockError, ProtocolError
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 It owns the request's lease (the machine ties it to this process's life), its tokens and text, its deadline and the
 way to its consumer. It ends as soon as the outcome is known; what the consumer has not read yet waits in the
-:class:`~paddock.engine.delivery.Delivery`, not here, so a slow reader never holds a sequence.
+:class:`~paddock.engine.requests.delivery.Delivery`, not here, so a slow reader never holds a sequence.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ import attrs
 import trio
 
 import supervisors as sup
-from paddock.engine.delivery import Delivery
-from paddock.engine.logits_hook import LogitsProcessor, run_processor
-from paddock.engine.messages import TokenizeText
-from paddock.engine.request_messages import (
+from paddock.engine.requests.delivery import Delivery
+from paddock.engine.requests.logits_hook import LogitsProcessor, run_processor
+from paddock.engine.requests.messages import (
     Admit,
     CancelRequest,
     DeadlinePassed,
@@ -36,8 +35,9 @@ from paddock.engine.request_messages import (
     UseWorker,
     WorkerLost,
 )
-from paddock.engine.results import Completion, Delta, TokenLogprob, Usage
+from paddock.engine.requests.results import Completion, Delta, TokenLogprob, Usage
 from paddock.engine.served import ServedModel, admitted_max_tokens, shortest_possible
+from paddock.engine.worker.messages import TokenizeText
 from paddock.errors import (
     ContextOverflow,
     DeadlineExceeded,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import structlog
 import trio
 
-from paddock.engine.executor import Executor
-from paddock.engine.protocol import FromWorker, Stop, ToWorker
+from paddock.engine.worker.executor import Executor
+from paddock.engine.worker.protocol import FromWorker, Stop, ToWorker
 from paddock.errors import InvalidConfiguration, WorkerDied
 
 __all__ = ["ThreadTransport"]
@@ -20,7 +20,7 @@ _log = structlog.get_logger("paddock.port")
 
 
 class ThreadTransport:
-    """A worker in two threads; made, and documented, by :mod:`paddock.engine.transport`.
+    """A worker in two threads; made, and documented, by :mod:`paddock.engine.worker.transport`.
 
     The decode thread holds the GIL while it samples, so this trades the trio thread's latency for a simpler
     process; and a fault in llama.cpp ends the whole process.

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 import supervisors as sup
-from paddock.engine.sequences import Lease
+from paddock.engine.batching.sequences import Lease
 from paddock.engine.served import ServedModel
 from paddock.errors import PaddockError
 from paddock.native.batch import Sampled

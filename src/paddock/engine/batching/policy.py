@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 
 import attrs
 
-from paddock.engine.recipes import Recipe
+from paddock.engine.batching.recipes import Recipe
 
 __all__ = ["BatchLimits", "DecodeRow", "Plan", "PrefillRow", "PrefillSlice", "chunk_length", "plan_batch"]
 

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 
 import supervisors as sup
-from paddock.engine import protocol
+from paddock.engine.worker import protocol
 from paddock.errors import PaddockError, WorkerDied
 from paddock.native.batch import Chunk, Sampled
 
@@ -145,7 +145,7 @@ class AbortDecode:
 
 @attrs.frozen
 class PingWorker:
-    """Call, answered with :class:`paddock.engine.protocol.Pong`, also while the worker decodes."""
+    """Call, answered with :class:`paddock.engine.worker.protocol.Pong`, also while the worker decodes."""
 
 
 @attrs.frozen

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import trio
 
-from paddock.engine.results import Completion, Delta
+from paddock.engine.requests.results import Completion, Delta
 from paddock.errors import PaddockError
 
 __all__ = ["Delivery"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from paddock.engine.protocol import Log
+from paddock.engine.worker.protocol import Log
 from paddock.telemetry.loggers import get_logger
 
 __all__ = ["BURST", "LINES_PER_SECOND", "WorkerLog"]

@@ -1,0 +1,1 @@
+"""Which requests run, and which of their rows go into the next decode call."""

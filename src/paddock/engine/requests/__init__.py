@@ -1,0 +1,1 @@
+"""One request: its actor, what it is told and tells, and how its reply reaches the consumer."""

@@ -1,0 +1,5 @@
+"""``python -m paddock.engine.worker FD``: see ``child.py``."""
+
+from paddock.engine.worker.child import main
+
+main()
