@@ -159,12 +159,19 @@ class _DynamicLoop(SupervisionLoop):
     # -- ends and restarts
 
     def child_exited(self, pid: AnyPid) -> None:
-        if is_fatal(pid.exit_reason) and not self.stopping:
-            raise StopSupervising(SHUTDOWN)
+        fatal = is_fatal(pid.exit_reason) and not self.stopping
         child = self.by_process.get(pid)
-        if child is None or child.process is not pid:
-            return
-        child.process = None
+        if child is not None and child.process is pid:
+            child.process = None
+            if fatal and pid.ready:
+                self.remove(child, pid)
+            else:
+                self.settle(child, pid)
+        if fatal:
+            raise StopSupervising(SHUTDOWN)
+
+    def settle(self, child: Child, pid: AnyPid) -> None:
+        """What becomes of a child whose process has ended."""
         if child.stopping:
             if pid.ready:
                 self.report_stopped(child.spec, pid)

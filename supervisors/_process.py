@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 import trio
@@ -98,7 +99,13 @@ def _warn_of_masked_error(pid: AnyPid, cancelled: trio.Cancelled) -> None:
     masked = cancelled.__context__
     while isinstance(masked, trio.Cancelled):
         masked = masked.__context__
-    if isinstance(masked, Exception):
+    # trio makes Cancelled on the stack of whoever cancels, so its context may be an error that the canceller is
+    # handling. One of this task's own was caught in a frame through which Cancelled has come as well.
+    if (
+        isinstance(masked, Exception)
+        and masked.__traceback__ is not None
+        and (masked.__traceback__.tb_frame in {frame for frame, _ in walk_tb(cancelled.__traceback__)})
+    ):
         logger.warning("cancellation of %r masked an error", pid, exc_info=masked, extra={"masked": masked})
 
 

@@ -202,6 +202,26 @@ def test_fatal_exception_of_a_child_ends_the_program_in_good_order(fatal: type[B
     assert world.downs() == ["c", "b", "a"]
 
 
+@pytest.mark.parametrize("fatal", [SystemExit, KeyboardInterrupt])
+def test_fatal_exception_of_a_dynamic_child_ends_the_program_in_good_order(fatal: type[BaseException]) -> None:
+    world = World()
+
+    async def leave() -> None:
+        await trio.sleep(1)
+        raise fatal(3)
+
+    async def main() -> None:
+        async with sup.open_node() as node:
+            dynamic = await node.start(sup.DynamicSupervisor)
+            await sup.start_child(dynamic, worker(world, "a"))
+            await sup.start_child(dynamic, sup.child(leave))
+            await trio.sleep_forever()
+
+    with pytest.raises(fatal):
+        trio.run(main, clock=virtual_clock())
+    assert world.downs() == ["a"]
+
+
 async def test_report_hook_that_raises_hurts_nobody_and_can_be_taken_off(node: sup.Node, reports: list[object]) -> None:
     def faulty(report: object) -> None:
         raise Broken("hook")

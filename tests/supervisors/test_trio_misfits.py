@@ -131,6 +131,22 @@ async def test_m05_error_masked_by_cancellation_is_logged(node: sup.Node, caplog
     assert isinstance(record.masked, Broken)  # type: ignore[attr-defined]
 
 
+async def test_m05_an_error_that_the_canceller_is_handling_is_not_the_cancelled_ones(
+    node: sup.Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def waiting() -> None:
+        await trio.sleep_forever()
+
+    pid = node.spawn(waiting)
+    await trio.testing.wait_all_tasks_blocked()
+    try:
+        raise Broken("the canceller's own")
+    except Broken:
+        sup.exit(pid, sup.Killed())
+    assert await sup.wait_down(pid) == sup.Killed()
+    assert caplog.records == []
+
+
 async def test_m05_returning_although_cancelled_is_normal_with_a_warning(
     node: sup.Node, caplog: pytest.LogCaptureFixture
 ) -> None:
