@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gguf_builders import build_random_model, build_scripted_model
+
+
+@pytest.fixture(autouse=True)
+def unconfigured_structlog() -> Iterator[None]:
+    """structlog's configuration belongs to the process, and even ``capture_logs`` leaves one behind."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from serving import serving
 
 import paddock
 import supervisors as sup
-from paddock.engine import request as request_module
+from paddock.engine.requests import actor as request_module
 from paddock.engine.worker.messages import TokenizeText
 from paddock.errors import LogitsProcessorError, RequestProcessEnded
 
