@@ -68,6 +68,11 @@ def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise InvalidConfiguration(attribute.name, f"{value!r} is neither a model name nor a path")
 
 
+def _default_prefill_chunk(config: ModelConfig) -> int:
+    n_batch: object = config.n_batch  # not checked yet when attrs asks for this default
+    return min(128, n_batch) if isinstance(n_batch, int) else 128
+
+
 @attrs.frozen(kw_only=True)
 class ModelConfig:
     """How one model is loaded and served.
@@ -86,7 +91,9 @@ class ModelConfig:
     """Requests that decode at once; more wait in the queue."""
     n_batch: int = attrs.field(default=512, validator=_whole(32, 8192))
     """Most rows in one decode call, so the longest prefill chunk when nobody is decoding."""
-    prefill_chunk: int = attrs.field(validator=_whole(16, 8192))
+    prefill_chunk: int = attrs.field(
+        default=attrs.Factory(_default_prefill_chunk, takes_self=True), validator=_whole(16, 8192)
+    )
     """Longest prefill chunk while other requests are decoding: the bound of their stall. By default 128, or
     ``n_batch`` where that is less."""
     n_threads: int | None = attrs.field(default=None, validator=_whole(1, 512, optional=True))
@@ -111,10 +118,6 @@ class ModelConfig:
     """Seconds for which a worker's death counts."""
     shutdown_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     """Seconds the worker has to free its context before it is killed."""
-
-    @prefill_chunk.default
-    def _default_prefill_chunk(self) -> int:
-        return min(128, self.n_batch) if isinstance(self.n_batch, int) else 128  # it has not been checked yet
 
     def __attrs_post_init__(self) -> None:
         if self.exactness == "required":

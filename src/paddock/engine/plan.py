@@ -40,7 +40,10 @@ compute, and on a busy machine, where one of them is not running, a hundred time
 def default_threads(file_size: int) -> int:
     """The CPUs this process may use, at most 16, since decoding is bound by memory well before that; 1 for a small
     model."""
-    return 1 if file_size < SMALL_MODEL_BYTES else max(1, min(16, len(os.sched_getaffinity(0))))
+    if file_size < SMALL_MODEL_BYTES:
+        return 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, usable)
 
 
 def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
