@@ -33,6 +33,12 @@ def test_show_json_is_one_object_with_all_facts(tiny_model_path: Path) -> None:
     assert (shown["served"], shown["n_ctx_default"]) == (True, 4096)
 
 
+def test_show_tells_the_size_of_the_kv_cache_that_llama_cpp_reserves() -> None:
+    """llama.cpp's own line for the house model: ``size = 16.00 MiB (2048 cells, 4 layers, 8/8 seqs)``."""
+    assert "16.0 MiB for 8 sequences of 2048 tokens" in models("show", "cria").stdout
+    assert json.loads(models("show", "--json", "cria").stdout)["kv_cache_bytes_default"] == 16 << 20
+
+
 def test_the_chat_template_comes_on_request(tiny_model_path: Path) -> None:
     assert models("show", "--chat-template", tiny_model_path).stdout == CHATML.rstrip("\n") + "\n"
     assert json.loads(models("show", "--chat-template", "--json", tiny_model_path).stdout)["chat_template"] == CHATML

@@ -80,3 +80,12 @@ def test_the_header_digest_sees_metadata_and_tensors_but_not_the_path(tmp_path: 
     shape["n_ff"] = 64
     other = facts_of(read_header(build_random_model(tmp_path / "other.gguf", **shape)))  # type: ignore[arg-type]
     assert one.header_digest == same.header_digest != other.header_digest
+
+
+def test_heads_are_as_wide_as_the_file_says_and_share_the_embedding_where_it_does_not(tmp_path: Path) -> None:
+    shape: dict[str, object] = {"embedding_length": 512, "attention__head_count": 8}
+    plain = facts_with(tmp_path / "plain.gguf", "llama", **shape)
+    assert (plain.n_embd_head_k, plain.n_embd_head_v) == (64, 64)
+    lengths: dict[str, object] = {"attention__key_length": 128, "attention__value_length": 96}
+    wide = facts_with(tmp_path / "wide.gguf", "llama", **shape, **lengths)
+    assert (wide.n_embd_head_k, wide.n_embd_head_v) == (128, 96)

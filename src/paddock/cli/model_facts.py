@@ -53,6 +53,14 @@ def _plan(facts: ModelFacts) -> tuple[ModelPlan | None, str | None]:
         return None, str(refusal)
 
 
+def _kv_cache_bytes(plan: ModelPlan) -> int:
+    """Bytes of the KV cache: a key and a value in 16-bit floats for each token, layer and K/V head."""
+    facts = plan.facts
+    values = facts.n_layer * facts.n_head_kv * (facts.n_embd_head_k + facts.n_embd_head_v)
+    cells = -(-plan.n_ctx // 256) * 256  # llama.cpp rounds up
+    return 2 * values * cells * plan.config.n_seq_max
+
+
 def _facts_object(facts: ModelFacts, *, with_template: bool) -> dict[str, object]:
     described: dict[str, object] = plain(facts)
     if not with_template:
@@ -61,6 +69,7 @@ def _facts_object(facts: ModelFacts, *, with_template: bool) -> dict[str, object
     described["served"] = plan is not None
     described["refusal"] = refusal
     described["n_ctx_default"] = None if plan is None else plan.n_ctx
+    described["kv_cache_bytes_default"] = None if plan is None else _kv_cache_bytes(plan)
     described["recipe"] = None if plan is None else attrs.asdict(plan.recipe)
     return described
 
@@ -90,6 +99,8 @@ def _facts_lines(facts: ModelFacts) -> list[tuple[str, object]]:
     if plan is None:
         lines.append(("recipe", f"not served: {refusal}"))
         return lines
+    sizes = f"{plan.config.n_seq_max} sequences of {plan.n_ctx} tokens"
+    lines.append(("KV cache", f"{_bytes(_kv_cache_bytes(plan))} for {sizes}, the default"))
     recipe = plan.recipe
     cap = f"at most {recipe.decode_row_cap}" if recipe.decode_row_cap is not None else "no cap on"
     lines.append(

@@ -23,7 +23,8 @@ class ModelFacts:
 
     ``weight_types`` counts tensors by ggml type name, ``matrix_types`` those of two dimensions and more;
     ``dominant_type`` is the type of the most weights among the matrices. ``n_head`` and ``n_head_kv`` are
-    the largest of any layer. ``memory_class`` is "attention", "sliding_window", "recurrent" or "hybrid".
+    the largest of any layer, ``n_embd_head_k`` and ``n_embd_head_v`` the values in one key and one value of a head.
+    ``memory_class`` is "attention", "sliding_window", "recurrent" or "hybrid".
     ``header_digest`` is a BLAKE2b-128 over metadata and tensor table, the part of a model's fingerprint
     that costs nothing (it does not cover the weights' bytes).
     """
@@ -40,6 +41,8 @@ class ModelFacts:
     n_embd: int
     n_head: int
     n_head_kv: int
+    n_embd_head_k: int
+    n_embd_head_v: int
     n_ctx_train: int
     n_vocab: int
     tokenizer_model: str
@@ -65,6 +68,9 @@ def facts_of(header: GgufHeader) -> ModelFacts:
     for tensor in header.tensors:
         if len(tensor.dims) > 1:
             weights[tensor.ggml_type] += tensor.n_elements
+    n_embd = largest(metadata, f"{architecture}.embedding_length")
+    n_head = largest(metadata, f"{architecture}.attention.head_count")
+    head = n_embd // n_head if n_head else 0
     return ModelFacts(
         path=header.path,
         name=_text(metadata, "general.name") or header.path.stem,
@@ -75,10 +81,11 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         parameter_count=sum(tensor.n_elements for tensor in header.tensors),
         file_size=header.file_size,
         n_layer=largest(metadata, f"{architecture}.block_count"),
-        n_embd=largest(metadata, f"{architecture}.embedding_length"),
-        n_head=largest(metadata, f"{architecture}.attention.head_count"),
-        n_head_kv=largest(metadata, f"{architecture}.attention.head_count_kv")
-        or largest(metadata, f"{architecture}.attention.head_count"),
+        n_embd=n_embd,
+        n_head=n_head,
+        n_head_kv=largest(metadata, f"{architecture}.attention.head_count_kv") or n_head,
+        n_embd_head_k=largest(metadata, f"{architecture}.attention.key_length") or head,
+        n_embd_head_v=largest(metadata, f"{architecture}.attention.value_length") or head,
         n_ctx_train=largest(metadata, f"{architecture}.context_length"),
         n_vocab=len(tokens) if isinstance(tokens, GgufArray) else 0,
         tokenizer_model=_text(metadata, "tokenizer.ggml.model") or "",

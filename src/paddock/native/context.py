@@ -401,9 +401,9 @@ def _kv_bytes(model: NativeModel, parameters: ContextParameters, cells: int) -> 
     facts = model.facts
     if model.memory_class in ("recurrent", "hybrid") or not facts.n_head:
         return 0
-    width = facts.n_embd // facts.n_head * facts.n_head_kv
-    per_cell = sum(_row_bytes(kind, width) for kind in (parameters.type_k, parameters.type_v)) * facts.n_layer
-    return per_cell * cells * (1 if parameters.kv_unified else parameters.n_seq_max)
+    key = _row_bytes(parameters.type_k, facts.n_head_kv * facts.n_embd_head_k)
+    value = _row_bytes(parameters.type_v, facts.n_head_kv * facts.n_embd_head_v)
+    return (key + value) * facts.n_layer * cells * (1 if parameters.kv_unified else parameters.n_seq_max)
 
 
 def _row_bytes(kind: str, width: int) -> int:
@@ -418,11 +418,9 @@ def _check_memory(model: NativeModel, parameters: ContextParameters, cells: int)
     killer.
     """
     wanted = _kv_bytes(model, parameters, cells)
-    if model.facts.n_head:
-        head = model.facts.n_embd // model.facts.n_head
-        for field in ("type_k", "type_v"):
-            if getattr(parameters, field) in _QUANTIZED and head % _KV_BLOCK:
-                raise InvalidConfiguration(field, f"the model's heads of {head} values are no blocks of {_KV_BLOCK}")
+    for field, head in (("type_k", model.facts.n_embd_head_k), ("type_v", model.facts.n_embd_head_v)):
+        if getattr(parameters, field) in _QUANTIZED and head % _KV_BLOCK:
+            raise InvalidConfiguration(field, f"the model's heads of {head} values are no blocks of {_KV_BLOCK}")
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > installed:
         raise ModelLoadFailed(
