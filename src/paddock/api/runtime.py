@@ -67,6 +67,7 @@ class Runtime:
         self._root = root
         self._models_supervisor = models
         self._models: dict[str, Model] = {}
+        self._loading: set[str] = set()
         self._closed = False
 
     @property
@@ -108,8 +109,15 @@ class Runtime:
             raise InvalidConfiguration("on_progress", f"{on_progress!r} is no function")
         config = _config(source, options)
         name = config.served_name
-        if name in self.models:
+        if name in self._loading or name in self.models:
             raise ModelAlreadyLoaded(name)
+        self._loading.add(name)
+        try:
+            return await self._load(name, config, on_progress)
+        finally:
+            self._loading.discard(name)
+
+    async def _load(self, name: str, config: ModelConfig, on_progress: Callable[[float], None] | None) -> Model:
         # Both only read: a pipe or a file system that hangs must not hold up a load that is cancelled.
         path = await trio.to_thread.run_sync(resolve, config.source, abandon_on_cancel=True)
         facts = await trio.to_thread.run_sync(_read_facts, path, abandon_on_cancel=True)
