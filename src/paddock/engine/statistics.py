@@ -20,8 +20,6 @@ class StepCounters:
     failed_steps: int = 0
     step_seconds: float = 0.0
     """Time inside ``decode_and_sample_batch``, as the worker measured it."""
-    admitted: int = 0
-    released: int = 0
 
 
 @attrs.frozen(kw_only=True)

@@ -72,7 +72,6 @@ class BatchActor(sup.GenServer):
                 entry = Running.admitted(message, self._step)
                 self._running[message.lease.sequence_id] = entry
                 self._opens[message.lease.sequence_id] = entry
-                self._counters.admitted += 1
             case Drop(lease):
                 self._drop(lease)
             case Pause(lease):
@@ -209,7 +208,6 @@ class BatchActor(sup.GenServer):
         if self._entry(lease) is None:
             return
         del self._running[lease.sequence_id]
-        self._counters.released += 1
         if self._opens.pop(lease.sequence_id, None) is None:
             self._releases.append(SequenceRef(lease.sequence_id, lease.generation))
 
