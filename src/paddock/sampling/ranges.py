@@ -61,7 +61,8 @@ class Integer:
     @property
     def allowed(self) -> str:
         extra = "".join(f", or {value}" for value in self.off) + (", or None" if self.optional else "")
-        return f"an integer in [{self.low}, {self.high}]{extra}"
+        inside = f"an integer in [{self.low}, {self.high}]" if self.low < self.high else str(self.low)
+        return inside + extra
 
     def accept(self, parameter: str, value: object) -> int | None:
         if value is None and self.optional:
