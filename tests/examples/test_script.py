@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from conftest import EXAMPLES
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def test_the_script_answers_on_stdout_and_reports_on_stderr() -> None:
