@@ -19,7 +19,7 @@ from paddock.engine.batching.policy import (
 )
 from paddock.engine.batching.recipes import CANONICAL, FAST, recipe_for
 
-K_QUANTS = recipe_for("preferred", {"Q4_K", "Q6_K", "F32"})
+K_QUANTS = recipe_for("preferred", {"q4_K", "q6_K", "f32"})
 LIMITS = BatchLimits(n_batch=512, prefill_chunk=128, recipe=CANONICAL)
 
 
@@ -115,7 +115,7 @@ def test_any_mix_of_requests_finishes_and_no_stream_waits_for_more_than_one_chun
 
 
 @pytest.mark.parametrize(
-    ("types", "cap"), [({"Q8_0", "F32"}, None), ({"Q4_0"}, None), ({"Q4_K", "Q6_K"}, 7), ({"IQ4_XS"}, 7)]
+    ("types", "cap"), [({"q8_0", "f32"}, None), ({"q4_0"}, None), ({"q4_K", "q6_K"}, 7), ({"iq4_xs"}, 7)]
 )
 def test_the_recipe_follows_the_weight_types(types: set[str], cap: int | None):
     recipe = recipe_for("preferred", types)

@@ -3,7 +3,8 @@
 The canonical schedule: prompt tokens in chunks of any size that is never below a minimum, each chunk in a decode
 call of its own; generated tokens one row per sequence, never in a call with prompt rows; no more decode rows in a
 call than the kernels' switch allows. Which minimum and which cap depends on the weight types, because llama.cpp
-picks its CPU kernels by them (measured for the pinned version, see ``docs/architecture.md``).
+picks its CPU kernels by them (measured for the pinned version, see ``docs/architecture.md``). F16, BF16 and F32
+matrices get the same schedule, which does not make them exact: one row has another kernel than several.
 """
 
 from __future__ import annotations
