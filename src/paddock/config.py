@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-import cattrs
 
 from paddock.errors import InvalidConfiguration
 
@@ -195,9 +194,3 @@ def _known(table: dict[str, Any], target: type) -> dict[str, Any]:
         if key not in names:
             raise InvalidConfiguration(key, f"unknown key; known are {', '.join(sorted(names))}")
     return table
-
-
-def as_dict(value: ModelConfig | RuntimeConfig) -> dict[str, Any]:
-    """The configuration as plain values, for display."""
-    plain: dict[str, Any] = cattrs.unstructure(value)
-    return plain

@@ -28,15 +28,10 @@ class ServedModel:
     n_vocab: int
     n_ctx: int
     """Tokens per sequence."""
-    n_seq_max: int
     n_batch: int
-    add_bos: bool
     special: dict[str, int]
     longest_piece: int
     """Bytes of the longest token."""
-    memory: dict[str, int]
-    build: str
-    load_seconds: float
 
 
 def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n_ctx: int) -> ServedModel:
@@ -59,14 +54,9 @@ def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n
         ),
         n_vocab=loaded.n_vocab,
         n_ctx=min(n_ctx, loaded.n_ctx),
-        n_seq_max=loaded.n_seq_max,
         n_batch=loaded.n_batch,
-        add_bos=loaded.add_bos,
         special=dict(loaded.special),
         longest_piece=max(1, int(np.diff(offsets).max(initial=1))),
-        memory=dict(loaded.memory),
-        build=loaded.build,
-        load_seconds=loaded.seconds,
     )
 
 
