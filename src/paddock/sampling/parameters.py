@@ -269,7 +269,7 @@ _MEANINGS = {
     "adaptive_target": "Adaptive-p, in the place of the plain draw, prefers this probability; -1 is off.",
     "adaptive_decay": "How slowly adaptive-p forgets: about 1 / (1 - decay) tokens.",
     "logit_bias": "Added to the raw logits of these tokens; -inf bans a token.",
-    "seed": "All draws follow from it; drawn at admission and reported where absent.",
+    "seed": "All draws follow from it; where absent, it is drawn once, when the request is made, and reported.",
     "ignore_eos": "End-of-generation tokens are never drawn.",
     "min_tokens": "End-of-generation tokens and stop_token_ids are not drawn before so many tokens.",
     "max_tokens": "The completion ends after so many tokens; None is up to the end of the context.",
