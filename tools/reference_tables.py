@@ -1,4 +1,4 @@
-"""Writes the tables of the documentation that are made from the code: parameters, configuration, errors.
+"""Writes the tables of the documentation made from the code: parameters, configuration, errors, conformance.
 
     python tools/reference_tables.py
 
@@ -21,6 +21,8 @@ import paddock.errors
 from paddock.sampling.parameters import PARAMETERS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
+TESTS = DOCS.parent / "tests"
+_CONFORMANCE_TEST = re.compile(r"^(?:async )?def test_([sdgflr]\d\d)_(\w+)\(", re.MULTILINE)
 _TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -127,11 +129,23 @@ def errors_table() -> str:
     return table(("error", "a kind of", "attributes", "meaning"), rows(paddock.PaddockError))
 
 
+def conformance_table() -> str:
+    """The behaviours of OTP that have a test, in the tests' words."""
+    found = [
+        (test[1].upper(), test[2].replace("_", " "), path.name)
+        for path in (TESTS / "supervisors").glob("test_*.py")
+        for test in _CONFORMANCE_TEST.finditer(path.read_text(encoding="utf-8"))
+    ]
+    order = sorted(found, key=lambda row: ("SDGFLR".index(row[0][0]), row[0]))
+    return table(("row", "behaviour", "test"), ((name, cell(words), f"`{file}`") for name, words, file in order))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "parameters": parameters_table,
     "ModelConfig": lambda: configuration_table("ModelConfig"),
     "RuntimeConfig": lambda: configuration_table("RuntimeConfig"),
     "errors": errors_table,
+    "conformance": conformance_table,
 }
 
 
