@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from gguf_builders import build_random_model, build_scripted_model
+from gguf_builders import build_random_model, build_scripted_model, quantize_to_q4_k_m
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,12 @@ def tiny_model_path(model_directory: Path) -> Path:
 def tiny_f16_model_path(model_directory: Path) -> Path:
     """As ``tiny_model_path`` with F16 weights."""
     return build_random_model(model_directory / "tiny-f16.gguf", weight_type="f16")
+
+
+@pytest.fixture(scope="session")
+def tiny_k_quant_model_path(model_directory: Path, tiny_f16_model_path: Path) -> Path:
+    """As ``tiny_model_path`` in Q4_K_M."""
+    return quantize_to_q4_k_m(tiny_f16_model_path, model_directory / "tiny-q4_k_m.gguf")
 
 
 @pytest.fixture(scope="session")

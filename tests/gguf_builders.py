@@ -5,6 +5,7 @@ Both are deterministic, need no network, and run on real llama.cpp. Nothing here
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Literal
 import gguf
 import numpy as np
 import numpy.typing as npt
+
+from paddock.native import library
 
 UNKNOWN, BOS, EOS, IM_START, IM_END = range(5)
 FIRST_BYTE = 5  # token id of byte 0x00; byte b is FIRST_BYTE + b
@@ -185,6 +188,16 @@ def build_random_model(
         writer.matrix(f"blk.{layer}.ffn_up.weight", draw(n_ff, n_embd))
         writer.matrix(f"blk.{layer}.ffn_down.weight", draw(n_embd, n_ff, 1.5))
     writer.close()
+    return path
+
+
+def quantize_to_q4_k_m(source: Path, path: Path) -> Path:
+    """``source`` (F16) quantized by llama.cpp itself: matrices in Q4_K and Q6_K."""
+    lib = library.load()
+    parameters = lib.llama_model_quantize_default_params()
+    parameters.ftype = lib.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    parameters.nthread = 1
+    assert lib.llama_model_quantize(bytes(source), bytes(path), ctypes.byref(parameters)) == 0
     return path
 
 

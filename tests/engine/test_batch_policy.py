@@ -19,7 +19,7 @@ from paddock.engine.batching.policy import (
 )
 from paddock.engine.batching.recipes import CANONICAL, FAST, recipe_for
 
-K_QUANTS = recipe_for("preferred", {"q4_K", "q6_K", "f32"})
+K_QUANTS = recipe_for("preferred", {"q4_K", "q6_K"})
 LIMITS = BatchLimits(n_batch=512, prefill_chunk=128, recipe=CANONICAL)
 
 
@@ -115,10 +115,20 @@ def test_any_mix_of_requests_finishes_and_no_stream_waits_for_more_than_one_chun
 
 
 @pytest.mark.parametrize(
-    ("types", "cap"), [({"q8_0", "f32"}, None), ({"q4_0"}, None), ({"q4_K", "q6_K"}, 7), ({"iq4_xs"}, 7)]
+    ("types", "cap", "name"),
+    [
+        ({"q8_0"}, None, "canonical"),
+        ({"q4_0"}, None, "canonical"),
+        ({"q4_K", "q6_K"}, 7, "canonical"),
+        ({"iq4_xs"}, 7, "unproven"),
+        ({"f16"}, None, "unproven"),
+        ({"q8_0", "f32"}, None, "unproven"),
+    ],
 )
-def test_the_recipe_follows_the_weight_types(types: set[str], cap: int | None):
+def test_the_recipe_follows_the_matrix_types(types: set[str], cap: int | None, name: str):
     recipe = recipe_for("preferred", types)
+    assert recipe.name == name
+    assert recipe_for("preferred", types, on_gpu=True).name == "unproven"
     assert recipe.decode_row_cap == cap
     assert recipe.minimum_chunk == (2 if cap is None else 8)
     assert not recipe.flash_attention

@@ -132,7 +132,7 @@ class ModelFacade:
 
     @property
     def exactness(self) -> str:
-        """The schedule this model runs under: "canonical" or "off"."""
+        """The schedule this model runs under: "canonical"; "unproven" where that is not known to be exact; "off"."""
         return self._model.exactness
 
     def detokenize(self, tokens: Iterable[int]) -> str:

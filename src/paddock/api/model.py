@@ -85,7 +85,7 @@ class Model:
 
     @property
     def exactness(self) -> str:
-        """The schedule this model runs under: "canonical" or "off"."""
+        """The schedule this model runs under: "canonical"; "unproven" where that is not known to be exact; "off"."""
         return self._served.recipe.name
 
     @property

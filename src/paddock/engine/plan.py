@@ -60,7 +60,7 @@ def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
     n_ctx = config.n_ctx if config.n_ctx is not None else min(trained, DEFAULT_CONTEXT)
     if n_ctx > trained:
         raise InvalidConfiguration("n_ctx", f"{n_ctx} exceeds the {trained} tokens the model was trained for")
-    recipe = recipe_for(config.exactness, facts.weight_types)
+    recipe = recipe_for(config.exactness, facts.matrix_types, on_gpu=config.n_gpu_layers != 0)
     threads = config.n_threads if config.n_threads is not None else default_threads(facts.file_size)
     load = Load(
         path=str(facts.path),

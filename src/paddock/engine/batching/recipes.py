@@ -3,8 +3,9 @@
 The canonical schedule: prompt tokens in chunks of any size that is never below a minimum, each chunk in a decode
 call of its own; generated tokens one row per sequence, never in a call with prompt rows; no more decode rows in a
 call than the kernels' switch allows. Which minimum and which cap depends on the weight types, because llama.cpp
-picks its CPU kernels by them (measured for the pinned version, see ``docs/architecture.md``). F16, BF16 and F32
-matrices get the same schedule, which does not make them exact: one row has another kernel than several.
+picks its CPU kernels by them (measured for the pinned version, see ``docs/architecture.md``). Matrices of other types,
+and any on a GPU, get the same schedule under the name "unproven". For F16, BF16 and F32 it is known not to suffice: one
+row has another kernel than several.
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ CANONICAL = Recipe(
 _CANONICAL_TILED = attrs.evolve(CANONICAL, minimum_chunk=8, decode_row_cap=7, use_extra_bufts=False)
 """K- and I-quants: their tiled matmul begins at 8 rows, and repacked Q4_K depends on a row's place."""
 
+_MEASURED = frozenset({"q8_0", "q4_0", "q4_K", "q6_K"})
+"""The types for which the schedule was seen to give the same bytes whatever ran beside."""
+
 FAST = Recipe(
     name="off",
     separate_prefill=False,
@@ -55,9 +59,15 @@ FAST = Recipe(
 )
 
 
-def recipe_for(exactness: str, weight_types: Collection[str]) -> Recipe:
-    """The recipe for these weights: ``exactness`` is ``"preferred"`` or ``"off"``, ``weight_types`` ggml type names."""
+def recipe_for(exactness: str, matrix_types: Collection[str], *, on_gpu: bool = False) -> Recipe:
+    """The recipe for these weights, which must not be named "canonical" where that is not known to be exact.
+
+    ``exactness`` is ``"preferred"`` or ``"off"``; ``matrix_types`` are the ggml names of the types of all tensors of
+    two dimensions and more (a vector takes part in no matrix product).
+    """
     if exactness == "off":
         return FAST
-    tiled = any("_K" in name or name.upper().startswith("IQ") for name in weight_types)
-    return _CANONICAL_TILED if tiled else CANONICAL
+    tiled = any("_K" in name or name.startswith("iq") for name in matrix_types)
+    recipe = _CANONICAL_TILED if tiled else CANONICAL
+    proven = not on_gpu and _MEASURED.issuperset(matrix_types)
+    return recipe if proven else attrs.evolve(recipe, name="unproven")

@@ -36,7 +36,8 @@ class Completion:
 
     ``token_ids`` are all generated tokens, also those whose text a stop string cut away and the end-of-text token;
     ``text`` is what was streamed. ``finish_reason`` is ``"stop"`` (end-of-text token, stop string or stop token) or
-    ``"length"`` (``max_tokens`` or the end of the context). ``exactness`` names the schedule it was computed under.
+    ``"length"`` (``max_tokens`` or the end of the context). ``exactness`` names the schedule it was computed under, see
+    ``Model.exactness``.
     """
 
     model: str
