@@ -25,9 +25,9 @@ from paddock.errors import (
 )
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled, SampleMode
-from paddock.native.batch_plan import BatchLimits, BatchPlan, plan_batch
 from paddock.native.decode_batch import DecodeBatch
 from paddock.native.model import NativeModel
+from paddock.native.row_order import RowLimits, RowOrder, order_rows
 from paddock.native.sampler_chain import Draw, SamplerLibrary, SequenceSampler
 from paddock.sampling import SamplingParameters, validate_for_vocabulary
 
@@ -126,7 +126,7 @@ class Context:
         fill_gaps = parameters.fill_gaps
         if fill_gaps is None:
             fill_gaps = model.facts.matrix_types.keys() <= _ROW_INVARIANT
-        self._limits = BatchLimits(
+        self._limits = RowLimits(
             n_vocab=model.n_vocab,
             n_ctx=self._n_ctx,
             n_seq_max=parameters.n_seq_max,
@@ -274,7 +274,7 @@ class Context:
         """
         if self._pointer is None:
             raise InvalidBatch("the context has been freed")
-        plan = plan_batch(chunks, self._sequences, self._limits)
+        plan = order_rows(chunks, self._sequences, self._limits)
         with library.failure_expected(self._aborting):
             code = self._batch.decode(self._pointer, plan, _PADDING_TOKEN)
         if code != 0:
@@ -291,7 +291,7 @@ class Context:
         sampled = {chunk.sequence_id: self._sample(chunk, row) for chunk, row in zip(wanted, rows, strict=True)}
         return [sampled[chunk.sequence_id] for chunk in chunks if chunk.sequence_id in sampled]
 
-    def _decode_failed(self, code: int, plan: BatchPlan) -> NoReturn:
+    def _decode_failed(self, code: int, plan: RowOrder) -> NoReturn:
         if code != 1:  # 1 is "no room", which changes nothing
             for chunk in plan.chunks:
                 sequence = self._sequences[chunk.sequence_id]

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from paddock.native.batch import SampleMode
-from paddock.native.batch_plan import BatchPlan
+from paddock.native.row_order import RowOrder
 
 __all__ = ["DecodeBatch"]
 
@@ -39,7 +39,7 @@ class DecodeBatch:
             setattr(self._batch, field, ctypes.cast(array.ctypes.data, kinds[field]))
         self._batch.embd = None
 
-    def decode(self, context: Any, plan: BatchPlan, padding_token: int) -> int:
+    def decode(self, context: Any, plan: RowOrder, padding_token: int) -> int:
         """Fills the rows of ``plan``, in the order of sequence ids, and calls ``llama_decode``: its
         result.
         """

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from paddock.errors import InvalidBatch
 from paddock.native.batch import Chunk, SampleMode
-from paddock.native.batch_plan import BatchLimits, BatchPlan, Padding, pass_cost, plan_batch
+from paddock.native.row_order import Padding, RowLimits, RowOrder, order_rows, pass_cost
 
 
 @attrs.frozen
@@ -22,7 +22,7 @@ class HeldSequence:
     position: int
 
 
-LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, fill_gaps=True)
+LIMITS = RowLimits(n_vocab=100, n_ctx=64, n_seq_max=8, n_batch=16, fill_gaps=True)
 HELD = {
     0: HeldSequence(10, 0),
     1: HeldSequence(11, 5),
@@ -78,16 +78,16 @@ def chunk(sequence_id: Any, generation: Any, position: Any, tokens: Any = (1,), 
 )
 def test_a_wrong_batch_is_refused(chunks: list[Chunk], problem: str) -> None:
     with pytest.raises(InvalidBatch, match=problem):
-        plan_batch(chunks, HELD, LIMITS)
+        order_rows(chunks, HELD, LIMITS)
 
 
 def test_a_ragged_token_list_is_refused() -> None:
     with pytest.raises(InvalidBatch, match="not all token ids"):
-        plan_batch([chunk(0, 10, 0, [1, [2, 3]])], HELD, LIMITS)
+        order_rows([chunk(0, 10, 0, [1, [2, 3]])], HELD, LIMITS)
 
 
 def test_numpy_tokens_are_accepted() -> None:
-    assert plan_batch([chunk(0, 10, 0, np.array([1, 2], np.int32))], HELD, LIMITS).n_rows == 2
+    assert order_rows([chunk(0, 10, 0, np.array([1, 2], np.int32))], HELD, LIMITS).n_rows == 2
 
 
 def single(*names: int) -> list[Chunk]:
@@ -96,15 +96,15 @@ def single(*names: int) -> list[Chunk]:
 
 
 WIDE = {name: HeldSequence(0, 0) for name in range(32)}
-WIDE_LIMITS = BatchLimits(n_vocab=100, n_ctx=64, n_seq_max=32, n_batch=64, fill_gaps=True)
+WIDE_LIMITS = RowLimits(n_vocab=100, n_ctx=64, n_seq_max=32, n_batch=64, fill_gaps=True)
 
 
-def padded(*names: int, held: dict[int, HeldSequence] = WIDE, limits: BatchLimits = WIDE_LIMITS) -> list[int]:
-    return [padding.sequence_id for padding in plan_batch(single(*names), held, limits).paddings]
+def padded(*names: int, held: dict[int, HeldSequence] = WIDE, limits: RowLimits = WIDE_LIMITS) -> list[int]:
+    return [padding.sequence_id for padding in order_rows(single(*names), held, limits).paddings]
 
 
 def test_chunks_are_ordered_by_sequence_id() -> None:
-    plan = plan_batch([chunk(5, 15, 1), chunk(0, 10, 0), chunk(1, 11, 5)], HELD, LIMITS)
+    plan = order_rows([chunk(5, 15, 1), chunk(0, 10, 0), chunk(1, 11, 5)], HELD, LIMITS)
     assert [c.sequence_id for c in plan.chunks] == [0, 1, 5]
 
 
@@ -125,18 +125,18 @@ def test_a_gap_beside_a_single_row_is_left_since_such_a_pass_is_cheap() -> None:
 
 def test_an_idle_sequence_is_padded_where_it_stands() -> None:
     held = WIDE | {2: HeldSequence(4, 17)}
-    assert plan_batch(single(0, 1, 3, 4), held, WIDE_LIMITS).paddings == (Padding(2, 17),)
+    assert order_rows(single(0, 1, 3, 4), held, WIDE_LIMITS).paddings == (Padding(2, 17),)
 
 
 def test_gaps_are_not_filled_beside_prompt_rows_or_in_a_full_sequence_or_without_room() -> None:
     with_prompt = [*single(0, 1, 3), chunk(4, 0, 0, [1, 2])]
-    assert plan_batch(with_prompt, WIDE, WIDE_LIMITS).paddings == ()
+    assert order_rows(with_prompt, WIDE, WIDE_LIMITS).paddings == ()
     assert padded(0, 1, 3, 4, held=WIDE | {2: HeldSequence(None, 64)}) == []
     assert padded(0, 1, 3, 4, limits=attrs.evolve(WIDE_LIMITS, n_batch=4)) == []
     assert padded(0, 1, 3, 4, limits=attrs.evolve(WIDE_LIMITS, fill_gaps=False)) == []
 
 
-def passes(plan: BatchPlan) -> list[int]:
+def passes(plan: RowOrder) -> list[int]:
     """Rows of each pass, as llama.cpp splits a batch of single rows."""
     ids = sorted([c.sequence_id for c in plan.chunks] + [padding.sequence_id for padding in plan.paddings])
     sizes = [1]
@@ -157,19 +157,19 @@ def passes(plan: BatchPlan) -> list[int]:
 def test_padding_never_exceeds_the_batch_stands_between_chunks_and_never_costs_more(
     ids: set[int], fill_gaps: bool, n_batch: int, random: Any
 ) -> None:
-    limits = BatchLimits(n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=n_batch, fill_gaps=fill_gaps)
+    limits = RowLimits(n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=n_batch, fill_gaps=fill_gaps)
     held = {name: HeldSequence(0, name % 5) for name in range(32)}
     chunks = [chunk(name, 0, name % 5, [1], random.choice(list(SampleMode))) for name in ids]
     random.shuffle(chunks)
     if len(chunks) > n_batch:
         with pytest.raises(InvalidBatch):
-            plan_batch(chunks, held, limits)
+            order_rows(chunks, held, limits)
         return
-    plan = plan_batch(chunks, held, limits)
+    plan = order_rows(chunks, held, limits)
     assert plan.n_rows == len(plan.chunks) + len(plan.paddings) <= n_batch
     between = {padding.sequence_id for padding in plan.paddings}
     assert not between & ids
     assert all(min(ids) < name < max(ids) for name in between)
     assert {c.sequence_id for c in plan.chunks} == ids
-    bare = BatchPlan(plan.chunks, (), len(plan.chunks))
+    bare = RowOrder(plan.chunks, (), len(plan.chunks))
     assert sum(map(pass_cost, passes(plan))) <= sum(map(pass_cost, passes(bare)))

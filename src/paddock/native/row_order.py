@@ -21,7 +21,7 @@ import numpy as np
 from paddock.errors import InvalidBatch
 from paddock.native.batch import Chunk, SampleMode
 
-__all__ = ["BatchLimits", "BatchPlan", "HeldSequence", "Padding", "pass_cost", "plan_batch"]
+__all__ = ["HeldSequence", "Padding", "RowLimits", "RowOrder", "order_rows", "pass_cost"]
 
 _MODES = frozenset(SampleMode)
 _INTEGERS = (int, np.integer)
@@ -29,7 +29,7 @@ _MARGIN = 0.5  # rows; the costs are no better known than that
 
 
 @attrs.frozen
-class BatchLimits:
+class RowLimits:
     """Bounds of one context. ``fill_gaps``: whether padding rows may be used at all."""
 
     n_vocab: int
@@ -58,7 +58,7 @@ class Padding:
 
 
 @attrs.frozen
-class BatchPlan:
+class RowOrder:
     """Chunks in the order of their rows, with the padding between them. ``n_rows`` counts both."""
 
     chunks: tuple[Chunk, ...]
@@ -66,7 +66,7 @@ class BatchPlan:
     n_rows: int
 
 
-def plan_batch(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: BatchLimits) -> BatchPlan:
+def order_rows(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: RowLimits) -> RowOrder:
     """Checks ``chunks`` against what the sequences hold, orders them, and decides on padding.
 
     Padding is considered where every chunk is a single row (generated tokens): there a gap costs one more
@@ -88,10 +88,10 @@ def plan_batch(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits
     paddings: tuple[Padding, ...] = ()
     if limits.fill_gaps and n_rows == len(ordered) > 1:
         paddings = _fill_gaps(ordered, held, limits, limits.n_batch - n_rows)
-    return BatchPlan(tuple(ordered), paddings, n_rows + len(paddings))
+    return RowOrder(tuple(ordered), paddings, n_rows + len(paddings))
 
 
-def _check(chunk: Chunk, held: Mapping[int, HeldSequence], limits: BatchLimits) -> int:
+def _check(chunk: Chunk, held: Mapping[int, HeldSequence], limits: RowLimits) -> int:
     """Checks one chunk; returns its number of rows."""
     name = chunk.sequence_id
     if not isinstance(name, _INTEGERS) or name not in held:
@@ -153,7 +153,7 @@ def pass_cost(n_rows: int) -> float:
 
 
 def _fill_gaps(
-    ordered: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: BatchLimits, room: int
+    ordered: Sequence[Chunk], held: Mapping[int, HeldSequence], limits: RowLimits, room: int
 ) -> tuple[Padding, ...]:
     """Goes over the runs of consecutive ids and joins each to what stands before it where that is cheaper."""
     paddings: list[Padding] = []
