@@ -9,7 +9,7 @@ from typing import Any
 from paddock.api.model import Model
 from paddock.cli.interrupts import Interrupts, run_interruptible
 from paddock.cli.loading import loaded_model, model_config
-from paddock.cli.output import note, write_json, write_text, write_text_in_thread
+from paddock.cli.output import end_line, note, write_json, write_text_in_thread
 from paddock.cli.sampling_options import sampling_arguments
 from paddock.engine.requests.results import Completion
 from paddock.sampling.parameters import SamplingParameters
@@ -54,12 +54,12 @@ async def _stream(model: Model, prompt: str | bytes, arguments: Mapping[str, Any
             while deltas := await request.receive_many():
                 text = "".join(delta.text for delta in deltas)
                 if text:
-                    await write_text_in_thread(text)
                     line_open = not text.endswith("\n")
+                    await write_text_in_thread(text)
             return await request.result()
     finally:
         if line_open:
-            write_text("\n")
+            end_line()
 
 
 def completion_object(completion: Completion) -> dict[str, object]:

@@ -6,12 +6,14 @@ import io
 import os
 import select
 import sys
+import threading
 
 import click
 
 from paddock.cli.plain import as_json, printable
 
 __all__ = [
+    "end_line",
     "note",
     "open_missing_streams",
     "silence_standard_output",
@@ -19,6 +21,12 @@ __all__ = [
     "write_text",
     "write_text_in_thread",
 ]
+
+
+_writing = threading.Lock()
+"""Held by whoever writes streamed text."""
+
+_LAST_WRITE_SECONDS = 0.5
 
 
 def note(line: str) -> None:
@@ -43,11 +51,32 @@ def write_text(text: str) -> None:
 async def write_text_in_thread(text: str) -> None:
     """The same from a task: a reader that is slow, or a terminal that is stopped, must not stop the event loop.
 
-    A checkpoint; when cancelled, the text may still be written.
+    A checkpoint; when cancelled, the text is written whole or not at all, and nothing of it after :func:`end_line`.
     """
     import trio
 
-    await trio.to_thread.run_sync(write_text, text, abandon_on_cancel=True)
+    abandoned = threading.Event()
+
+    def write() -> None:
+        with _writing:
+            if not abandoned.is_set():
+                write_text(text)
+
+    try:
+        await trio.to_thread.run_sync(write, abandon_on_cancel=True)
+    except trio.Cancelled:
+        abandoned.set()
+        raise
+
+
+def end_line() -> None:
+    """Ends a line of streamed text, behind what a thread may still be writing; not where the reader has stopped
+    reading, which would hold up the end of the program."""
+    if _writing.acquire(timeout=_LAST_WRITE_SECONDS):
+        try:
+            write_text("\n")
+        finally:
+            _writing.release()
 
 
 def _write(data: bytes) -> None:

@@ -51,8 +51,8 @@ def run(prompt: str | None, **options: Any) -> None:
     `paddock chat` is for).
 
     With --json: text, token_ids, finish_reason (stop or length), seed, usage (prompt_tokens, cached_tokens,
-    completion_tokens), exactness (canonical or off), and logprobs when asked for. The same command with the same seed
-    prints the same object.
+    completion_tokens), exactness (canonical, unproven or off), and logprobs when asked for. The same command with the
+    same seed prints the same object.
 
     Ctrl-C cancels the request and ends with 130.
     """
