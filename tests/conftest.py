@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,13 +10,21 @@ import pytest
 import structlog
 
 from gguf_builders import build_random_model, build_scripted_model, quantize_to_q4_k_m
+from paddock.telemetry.logging import LOGGERS
 
 
 @pytest.fixture(autouse=True)
-def unconfigured_structlog() -> Iterator[None]:
-    """structlog's configuration belongs to the process, and even ``capture_logs`` leaves one behind."""
+def logging_as_before() -> Iterator[None]:
+    """Logging is set up for a whole process, which here is that of all tests; even ``capture_logs`` leaves structlog
+    configured."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
     yield
     structlog.reset_defaults()
+    for logger, handlers, level, propagate in before:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture(scope="session")

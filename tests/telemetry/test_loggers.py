@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 
 from paddock.telemetry.loggers import get_logger
-
-
-@pytest.fixture(autouse=True)
-def unconfigured() -> Iterator[None]:
-    structlog.reset_defaults()
-    yield
-    structlog.reset_defaults()
 
 
 def test_without_any_configuration_warnings_go_to_stderr_and_nothing_to_stdout() -> None:

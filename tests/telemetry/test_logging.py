@@ -3,29 +3,15 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
 
 import pytest
 import structlog
 import trio
 
 import supervisors as sup
-from paddock.telemetry.logging import LEVELS, LOGGERS, configure_logging
+from paddock.telemetry.logging import LEVELS, configure_logging
 
 SECRET = "the text of a prompt"
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    before = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in loggers]
-    structured = structlog.get_config()
-    yield
-    structlog.configure(**structured)
-    for logger, handlers, level, propagate in before:
-        logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 @pytest.mark.parametrize("level", LEVELS)
