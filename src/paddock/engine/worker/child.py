@@ -28,6 +28,7 @@ import structlog
 
 from paddock.engine.worker.executor import Executor
 from paddock.engine.worker.framing import FrameParser, decode_to_worker, encode_frame, fault_of
+from paddock.engine.worker.process_environment import SPAWNER_VARIABLE
 from paddock.engine.worker.protocol import (
     FromWorker,
     Loaded,
@@ -134,18 +135,30 @@ def forward_logs(emit: Callable[[FromWorker], None]) -> None:
     )
 
 
+def _exists(os_pid: int) -> bool:
+    try:
+        os.kill(os_pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's, but there
+    return True
+
+
 def _receive(connection: socket.socket, executor: Executor) -> NoReturn:
     # SO_RCVTIMEO bounds recv alone; a socket timeout of Python's would bound the writers' sendall as well.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, _PARENT_CHECK_MICROSECONDS))
     parent = os.getppid()
+    spawner = int(os.environ.get(SPAWNER_VARIABLE, parent))
     parser = FrameParser()
     while True:
         try:
             data = connection.recv(_RECEIVE_BYTES)
         except BlockingIOError:
             # A process forked from the parent by foreign code may hold the parent's end of the socket and
-            # outlive it; then no end of stream comes, but this process has a new parent.
-            if os.getppid() != parent:
+            # outlive it; then no end of stream comes, but this process has a new parent. It may have had it
+            # already when it read its parent's number, if the parent died while the imports ran.
+            if os.getppid() != parent or not _exists(spawner):
                 os._exit(0)
             continue
         except OSError:

@@ -20,6 +20,7 @@ import structlog
 import trio
 
 from paddock.engine.worker.framing import FrameParser, decode_from_worker, encode_frame
+from paddock.engine.worker.process_environment import SPAWNER_VARIABLE
 from paddock.engine.worker.protocol import FromWorker, Stop, ToWorker
 from paddock.errors import ProtocolError, WorkerBusy, WorkerDied
 
@@ -288,6 +289,7 @@ def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
     inherited = dict(os.environ)
     # ggml's own backtrace on an abort runs a debugger for most of a second and says nothing that helps here.
     inherited["GGML_NO_BACKTRACE"] = "1"
+    inherited[SPAWNER_VARIABLE] = str(os.getpid())
     # The worker must import the same paddock as this process, wherever that came from.
     inherited["PYTHONPATH"] = os.pathsep.join(path or os.curdir for path in sys.path)
     return inherited | dict(environment)
