@@ -215,6 +215,7 @@ class _DynamicLoop(SupervisionLoop):
         if not self.window.add(trio.current_time()):
             self.report("shutdown", "reached_max_restart_intensity", child.spec, child.last_pid)
             raise StopSupervising(SHUTDOWN)
+        child.restarts += 1
         try:
             self.launch(child)
         except AlreadyStarted as exc:

@@ -61,6 +61,8 @@ class Child:
     last_pid: AnyPid | None = None
     starter: From | None = None
     waiting: list[From] = attrs.field(factory=list)
+    restarts: int = 0
+    """How often the supervisor has started it again by itself, tries that failed included."""
 
     def shown(self) -> AnyPid | ChildState | None:
         """What `which_children` shows in the place of the pid."""

@@ -367,6 +367,7 @@ class _SupervisorLoop(SupervisionLoop):
             if not child.restarting:
                 continue  # temporary, or terminated meanwhile
             self.starting_again = child
+            child.restarts += 1
             try:
                 await self.start(child)
             except (StartFailed, AlreadyStarted):
