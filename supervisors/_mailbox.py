@@ -33,7 +33,7 @@ class Mailbox:
         by the runtime itself ignore it, since losing one would break a promise.
     """
 
-    __slots__ = ("_batch", "_reader", "_reader_wants_all", "_room", "closed", "limit", "queue", "system")
+    __slots__ = ("_batch", "_reader", "_reader_wants_all", "_room", "closed", "handled", "limit", "queue", "system")
 
     def __init__(self, limit: int | None = None) -> None:
         self.limit = limit
@@ -41,6 +41,8 @@ class Mailbox:
         # most processes never see a system message: an empty deque costs 0.7 KB, so there is none until needed
         self.system: deque[Item] | None = None
         self.closed = False
+        self.handled = 0
+        """Messages taken so far, system messages included."""
         self._reader: trio.lowlevel.Task | None = None
         self._reader_wants_all = True
         self._room: list[Callable[[], None]] | None = None
@@ -62,10 +64,6 @@ class Mailbox:
         if reader is not None and self._reader_wants_all:
             self._reader = None
             trio.lowlevel.reschedule(reader)
-
-    def put_first(self, item: Item) -> None:
-        """Put an item back at the head of the ordinary queue."""
-        self.queue.appendleft(item)
 
     def put_system(self, item: Item) -> None:
         """Append to the system lane, which is read before the ordinary queue."""
@@ -92,8 +90,10 @@ class Mailbox:
             self._batch = batch
         while True:
             if self.system:
+                self.handled += 1
                 return self.system.popleft()
             if self.queue:
+                self.handled += 1
                 item = self.queue.popleft()
                 if self._room:
                     self._announce_room()
@@ -105,6 +105,7 @@ class Mailbox:
         await trio.lowlevel.checkpoint()
         while not self.system:
             await self._wait(wants_all=False)
+        self.handled += 1
         return self.system.popleft()
 
     async def _wait(self, wants_all: bool) -> None:
