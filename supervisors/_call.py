@@ -201,7 +201,7 @@ def cast(target: Target, message: object) -> None:
     mailbox = pid.mailbox
     if mailbox.limit is not None and mailbox.is_full():
         raise MailboxFull(target, mailbox.limit)
-    mailbox.put((CAST, message, None))
+    mailbox.put((CAST, message, current_process_var.get()))
 
 
 def send(target: Target, message: object) -> None:
@@ -212,7 +212,7 @@ def send(target: Target, message: object) -> None:
     mailbox = pid.mailbox
     if mailbox.limit is not None and mailbox.is_full():
         raise MailboxFull(target, mailbox.limit)
-    mailbox.put((INFO, message, None))
+    mailbox.put((INFO, message, current_process_var.get()))
 
 
 async def receive() -> Any:

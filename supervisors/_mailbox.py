@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 Item: TypeAlias = tuple[int, Any, Any]
-"""(kind, payload, From or None)."""
+"""(kind, payload, the From of a call, the sender of a cast or message, or None)."""
 
 INFO: Final = 0
 CAST: Final = 1

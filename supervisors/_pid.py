@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ._call import From
     from ._node import Node
     from ._signals import MonitorRef
+    from ._system import Loop
 
 S_co = TypeVar("S_co", covariant=True)
 
@@ -47,6 +48,7 @@ class Pid(Generic[S_co]):
         "_exit_watchers",
         "_kill_deadline",
         "_links",
+        "_loop",
         "_monitored_by",
         "_monitoring",
         "_number",
@@ -105,6 +107,8 @@ class Pid(Generic[S_co]):
         self._calls: dict[From, None] = {}
         self._blocked_on: From | None = None
         self._links: dict[Pid[Any], None] | None = None
+        self._loop: Loop | None = None
+        """The loop of a server or supervisor that is up: what introspection reads without asking it."""
         self._monitored_by: dict[MonitorRef, None] | None = None
         self._monitoring: dict[MonitorRef, None] | None = None
         self._resources: dict[Resource, None] | None = None
@@ -157,6 +161,7 @@ class Ignore(Pid[Any]):
         self.mailbox.close()
         self._parent = None
         self._links = None
+        self._loop = None
         self._calls = {}
 
     def __repr__(self) -> str:

@@ -142,6 +142,7 @@ def finish(pid: AnyPid, reason: Reason) -> None:
         watcher(pid)
     # what a dead pid must not keep alive
     pid._task = None
+    pid._loop = None
     pid._parent = None
     pid._cleanup_scopes = None
 

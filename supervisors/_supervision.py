@@ -92,6 +92,7 @@ class SupervisionLoop:
         self.launched: dict[AnyPid, ChildSpec] = {}
         """The live processes of all children, oldest first."""
         pid._trap_exits = True
+        pid._loop = self
 
     # -- for the subclass
 
@@ -252,7 +253,7 @@ class SupervisionLoop:
     def unexpected(self, message: object, from_: From | None) -> None:
         """Log a message a supervisor has no use for, and drop it; a call fails its caller."""
         logger.warning("supervisor %r: unexpected message %s", self.pid, limited_repr(message, 3))
-        if from_ is not None:
+        if isinstance(from_, From):  # a call, and not the sender of something else
             from_.resolve_with(FAILED, TypeError(f"a supervisor has no answer to {limited_repr(message, 3)}"))
 
     # -- what `_system` asks of a loop
