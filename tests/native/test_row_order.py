@@ -173,3 +173,34 @@ def test_padding_never_exceeds_the_batch_stands_between_chunks_and_never_costs_m
     assert {c.sequence_id for c in plan.chunks} == ids
     bare = RowOrder(plan.chunks, (), len(plan.chunks))
     assert sum(map(pass_cost, passes(plan))) <= sum(map(pass_cost, passes(bare)))
+
+
+# --- pairs --------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.sets(st.integers(0, 31), min_size=1, max_size=32),
+    st.sets(st.integers(0, 31)),
+    st.booleans(),
+)
+def test_a_paired_row_is_never_alone_in_its_pass(ids: set[int], full: set[int], fill_gaps: bool) -> None:
+    held = {name: HeldSequence(name, 64 if name in full - ids else name) for name in range(32)}
+    limits = RowLimits(
+        n_vocab=10, n_ctx=64, n_seq_max=32, n_batch=32, fill_gaps=fill_gaps, pair_rows=True, spare_rows=32
+    )
+    chunks = [Chunk(name, name, held[name].position, [1]) for name in ids]
+    lone = any(name - 1 not in ids and name + 1 not in ids and {name - 1, name + 1} <= full - ids for name in ids)
+    try:
+        order = order_rows(chunks, held, limits)
+    except InvalidBatch:
+        assert lone or full  # both neighbours are full, or one lies beyond the ids
+        return
+    rows = sorted([chunk.sequence_id for chunk in order.chunks] + [padding.sequence_id for padding in order.paddings])
+    assert len(set(rows)) == len(rows) == order.n_rows
+    assert all(name - 1 in rows or name + 1 in rows for name in rows)
+    assert all(held[padding.sequence_id].position < 64 for padding in order.paddings)
+
+
+def test_rows_of_prompts_are_left_as_they_are_where_rows_are_paired() -> None:
+    order = order_rows([chunk(0, 10, 0, [1, 2])], HELD, attrs.evolve(LIMITS, pair_rows=True))
+    assert order.paddings == ()

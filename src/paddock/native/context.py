@@ -68,6 +68,8 @@ class ContextParameters:
     ``n_batch`` rows at most in one decode call, of which ``n_ubatch`` are computed at a time.
     ``fill_gaps``: whether gaps in the sequence ids of single-row chunks may be filled with padding rows; None is
     where more rows in a pass are known to leave the others' bytes alone (all matrices Q8_0 or Q4_0).
+    ``pair_rows``: a single-row chunk is never computed alone, which needs two sequences (see ``row_order.py``); it
+    says nothing of calls that mix chunks of several rows with others.
     """
 
     n_ctx: int = attrs.field(default=2048, validator=_whole(1, _MAX_CELLS))
@@ -82,10 +84,13 @@ class ContextParameters:
     kv_unified: bool = attrs.field(default=False, validator=_flag)
     offload_kqv: bool = attrs.field(default=True, validator=_flag)
     fill_gaps: bool | None = attrs.field(default=None, validator=attrs.validators.optional(_flag))
+    pair_rows: bool = attrs.field(default=False, validator=_flag)
 
     def __attrs_post_init__(self) -> None:
         if self.type_v in _QUANTIZED and not self.flash_attention:
             raise InvalidConfiguration("type_v", f"{self.type_v!r} needs flash_attention=True")
+        if self.pair_rows and (self.n_seq_max < 2 or self.kv_unified):
+            raise InvalidConfiguration("pair_rows", "needs n_seq_max of 2 or more and kv_unified=False")
 
 
 @attrs.frozen
@@ -121,7 +126,8 @@ class Context:
         self.parameters = parameters
         self._memory = lib.llama_get_memory(pointer)
         self._n_ctx = int(lib.llama_n_ctx_seq(pointer))
-        n_batch = int(lib.llama_n_batch(pointer))
+        capacity = int(lib.llama_n_batch(pointer))
+        n_batch = min(parameters.n_batch, capacity)
         self._removes_tails = model.memory_class == "attention"
         fill_gaps = parameters.fill_gaps
         if fill_gaps is None:
@@ -131,11 +137,13 @@ class Context:
             n_ctx=self._n_ctx,
             n_seq_max=parameters.n_seq_max,
             n_batch=n_batch,
+            spare_rows=capacity - n_batch,
+            pair_rows=parameters.pair_rows,
             # a padding cell can be taken out again only of plain attention memory
             fill_gaps=fill_gaps and self._removes_tails and not parameters.kv_unified,
         )
         self._sequences = {name: _Sequence() for name in range(parameters.n_seq_max)}
-        self._batch = DecodeBatch(lib, n_batch)
+        self._batch = DecodeBatch(lib, capacity, pair_outputs=parameters.pair_rows)
         self._samplers = SamplerLibrary(lib, model, self._n_ctx)
         self.padding_rows = 0
         """Padding rows computed so far."""
@@ -167,9 +175,11 @@ class Context:
         native = lib.llama_context_default_params()
         native.n_ctx = cells if parameters.kv_unified else cells * parameters.n_seq_max
         native.n_seq_max = parameters.n_seq_max
-        native.n_batch = parameters.n_batch
-        native.n_ubatch = min(parameters.n_ubatch, parameters.n_batch)
-        native.n_outputs_max = max(parameters.n_seq_max, 1)  # one sampled row per sequence at most
+        # One sampled row per sequence at most, and as many beside them where rows are paired.
+        native.n_outputs_max = parameters.n_seq_max * (2 if parameters.pair_rows else 1)
+        native.n_batch = max(parameters.n_batch, native.n_outputs_max) if parameters.pair_rows else parameters.n_batch
+        # A call that is cut into several passes may leave a single row for the last of them.
+        native.n_ubatch = native.n_batch if parameters.pair_rows else min(parameters.n_ubatch, native.n_batch)
         native.n_threads = parameters.n_threads
         native.n_threads_batch = parameters.n_threads_batch
         native.flash_attn_type = int(parameters.flash_attention)
@@ -287,7 +297,7 @@ class Context:
         wanted = [chunk for chunk in plan.chunks if chunk.sample != SampleMode.NONE]
         if not wanted:
             return []
-        rows = self._batch.logits(self._pointer, len(wanted), self._model.n_vocab)
+        rows = self._batch.logits(self._pointer, self._model.n_vocab)
         sampled = {chunk.sequence_id: self._sample(chunk, row) for chunk, row in zip(wanted, rows, strict=True)}
         return [sampled[chunk.sequence_id] for chunk in chunks if chunk.sequence_id in sampled]
 

@@ -16,10 +16,17 @@ __all__ = ["DecodeBatch"]
 
 
 class DecodeBatch:
-    """Reusable memory for batches of at most ``n_batch`` rows. One thread."""
+    """Reusable memory for batches of at most ``n_batch`` rows. One thread.
 
-    def __init__(self, lib: Any, n_batch: int) -> None:
+    ``pair_outputs``: logits are computed for two rows at least wherever they are computed for one, since llama.cpp
+    takes the rows without them out before its last matrices.
+    """
+
+    def __init__(self, lib: Any, n_batch: int, *, pair_outputs: bool = False) -> None:
         self._lib = lib
+        self._pair_outputs = pair_outputs
+        self._wanted: list[int] = []  # of the rows with logits, those that were asked for
+        self._n_outputs = 0
         self._tokens = np.zeros(n_batch, np.int32)
         self._positions = np.zeros(n_batch, np.int32)
         self._counts = np.ones(n_batch, np.int32)  # each row belongs to one sequence
@@ -47,6 +54,8 @@ class DecodeBatch:
         positions: list[int] = []
         sequences: list[int] = []
         outputs: list[int] = []
+        pair = self._pair_outputs and any(chunk.sample != SampleMode.NONE for chunk in plan.chunks)
+        wanted: list[int] = []  # rows of the batch
         paddings = iter(plan.paddings)
         padding = next(paddings, None)
         for chunk in plan.chunks:
@@ -54,30 +63,43 @@ class DecodeBatch:
                 tokens.append(padding_token)
                 positions.append(padding.position)
                 sequences.append(padding.sequence_id)
-                outputs.append(0)
+                outputs.append(int(pair))
                 padding = next(paddings, None)
             count = len(chunk.tokens)
             tokens.extend(chunk.tokens)
             positions.extend(range(chunk.position, chunk.position + count))
             sequences.extend(repeat(chunk.sequence_id, count))
             outputs.extend(repeat(0, count - 1))
-            outputs.append(int(chunk.sample != SampleMode.NONE))
+            outputs.append(int(pair or chunk.sample != SampleMode.NONE))
+            if pair and count > 1:
+                outputs[-2] = 1
+            if chunk.sample != SampleMode.NONE:
+                wanted.append(len(outputs) - 1)
+        # Paddings behind the last chunk:
+        while padding is not None:
+            tokens.append(padding_token)
+            positions.append(padding.position)
+            sequences.append(padding.sequence_id)
+            outputs.append(int(pair))
+            padding = next(paddings, None)
         n_rows = plan.n_rows
         self._tokens[:n_rows] = tokens
         self._positions[:n_rows] = positions
         self._sequences[:n_rows] = sequences
         self._outputs[:n_rows] = outputs
         self._batch.n_tokens = n_rows
+        self._n_outputs = sum(outputs)
+        self._wanted = [sum(outputs[:row]) for row in wanted] if pair else list(range(len(wanted)))
         return int(self._lib.llama_decode(context, self._batch))
 
-    def logits(self, context: Any, n_outputs: int, n_vocab: int) -> npt.NDArray[np.float32]:
-        """The logits of the rows that were asked for, in batch order: float32, (n_outputs, n_vocab).
+    def logits(self, context: Any, n_vocab: int) -> list[npt.NDArray[np.float32]]:
+        """The logits of the rows that were asked for in the last call, in batch order: each float32, (n_vocab,).
 
-        A view of llama.cpp's own buffer, valid until the next decode call.
+        Views of llama.cpp's own buffer, valid until the next decode call.
         """
         pointer = self._lib.llama_get_logits(context)
         address = ctypes.cast(pointer, ctypes.c_void_p).value
         assert address is not None
-        buffer: Any = (ctypes.c_float * (n_outputs * n_vocab)).from_address(address)
-        rows: npt.NDArray[np.float32] = np.frombuffer(buffer, np.float32).reshape(n_outputs, n_vocab)
-        return rows
+        buffer: Any = (ctypes.c_float * (self._n_outputs * n_vocab)).from_address(address)
+        rows: npt.NDArray[np.float32] = np.frombuffer(buffer, np.float32).reshape(self._n_outputs, n_vocab)
+        return [rows[index] for index in self._wanted]

@@ -7,6 +7,9 @@ would end the process, corrupt a sequence or be computed for a sequence that som
 and each ubatch reads all weights again. So chunks are ordered by sequence id, and a gap in the ids may be filled with
 padding rows in the sequences that are missing: rows that nobody sees, whose cells are removed again after the call.
 Whether that pays follows from what a pass over the weights costs (:func:`pass_cost`).
+
+**Pairs.** llama.cpp multiplies F16, BF16 and F32 matrices with another kernel for one row than for several. Where rows
+are to be *paired*, a pass of one row gets a padding row in a sequence beside it, so that the first kernel never runs.
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ _MARGIN = 0.5  # rows; the costs are no better known than that
 
 @attrs.frozen
 class RowLimits:
-    """Bounds of one context. ``fill_gaps``: whether padding rows may be used at all."""
+    """Bounds of one context. ``fill_gaps``: whether gaps may be filled with padding rows. ``pair_rows``: whether a pass
+    of a single row is not allowed; there must be two sequences then. ``spare_rows``: how many padding rows a call
+    may hold beyond ``n_batch``."""
 
     n_vocab: int
     n_ctx: int
     n_seq_max: int
     n_batch: int
     fill_gaps: bool
+    pair_rows: bool = False
+    spare_rows: int = 0
 
 
 class HeldSequence(Protocol):
@@ -70,8 +77,8 @@ def order_rows(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits
     """Checks ``chunks`` against what the sequences hold, orders them, and decides on padding.
 
     Padding is considered where every chunk is a single row (generated tokens): there a gap costs one more
-    pass over the weights, a padding row about one row. Raises :class:`paddock.errors.InvalidBatch`, having
-    changed nothing.
+    pass over the weights, a padding row about one row. Under ``pair_rows`` such a row is never left alone.
+    Raises :class:`paddock.errors.InvalidBatch`, having changed nothing.
     """
     if not chunks:
         raise InvalidBatch("the batch is empty")
@@ -86,8 +93,12 @@ def order_rows(chunks: Sequence[Chunk], held: Mapping[int, HeldSequence], limits
         seen.add(chunk.sequence_id)
     ordered = sorted(chunks, key=lambda chunk: chunk.sequence_id)
     paddings: tuple[Padding, ...] = ()
-    if limits.fill_gaps and n_rows == len(ordered) > 1:
-        paddings = _fill_gaps(ordered, held, limits, limits.n_batch - n_rows)
+    if n_rows == len(ordered):
+        room = limits.n_batch + limits.spare_rows - n_rows
+        if limits.fill_gaps and n_rows > 1:
+            paddings = _fill_gaps(ordered, held, limits, room)
+        if limits.pair_rows:
+            paddings = _pair_rows(ordered, paddings, held, limits, room - len(paddings))
     return RowOrder(tuple(ordered), paddings, n_rows + len(paddings))
 
 
@@ -172,6 +183,30 @@ def _fill_gaps(
         else:
             before = len(right)
     return tuple(paddings)
+
+
+def _pair_rows(
+    ordered: Sequence[Chunk],
+    paddings: tuple[Padding, ...],
+    held: Mapping[int, HeldSequence],
+    limits: RowLimits,
+    room: int,
+) -> tuple[Padding, ...]:
+    """``paddings`` and one more beside each row that would be alone in its pass."""
+    taken = {chunk.sequence_id for chunk in ordered} | {padding.sequence_id for padding in paddings}
+    added: list[Padding] = []
+    for run in _runs(sorted(taken)):
+        name = run.start
+        if len(run) > 1 or name - 1 in taken:
+            continue  # the sequence before it may have been given a padding row for its own sake
+        beside = next(
+            (side for side in (name + 1, name - 1) if side in held and held[side].position < limits.n_ctx), None
+        )
+        if beside is None or room <= len(added):
+            raise InvalidBatch(f"no cell is left for a row beside the one of sequence {name}")
+        taken.add(beside)
+        added.append(Padding(beside, held[beside].position))
+    return tuple(sorted((*paddings, *added), key=lambda padding: padding.sequence_id))
 
 
 def _runs(ids: Sequence[int]) -> list[range]:
