@@ -8,6 +8,8 @@ from pathlib import Path
 __all__ = [
     "AbsurdGguf",
     "BatchError",
+    "CacheError",
+    "CacheMemoryExhausted",
     "ChatTemplateError",
     "ChatTemplateMissing",
     "ContextOverflow",
@@ -36,6 +38,7 @@ __all__ = [
     "RequestProcessEnded",
     "RuntimeClosed",
     "SamplingFailed",
+    "SequenceStateError",
     "TruncatedGguf",
     "UnsupportedArchitecture",
     "WorkerBusy",
@@ -309,3 +312,29 @@ class DecodeFailed(BatchError):
 
 class DecodeAborted(BatchError):
     """The abort flag ended a decode call; positions were read again."""
+
+
+class SequenceStateError(ModelError):
+    """A sequence's state could not be saved or restored; the sequence can be computed from its tokens."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the state of a sequence: {problem}; compute it from its tokens instead")
+        self.problem = problem
+
+
+# --- cache ----------------------------------------------------------------------------------------------
+
+
+class CacheError(PaddockError):
+    """The store of KV blocks cannot do what was asked; requests compute what it does not give."""
+
+
+class CacheMemoryExhausted(CacheError):
+    """There is no room in memory for another block; lower ``ram_cache_bytes`` or free memory."""
+
+    def __init__(self, n_bytes: int, problem: str) -> None:
+        super().__init__(
+            f"no memory for {n_bytes} bytes of the KV cache: {problem}; lower ram_cache_bytes or free memory"
+        )
+        self.n_bytes = n_bytes
+        self.problem = problem
