@@ -226,9 +226,18 @@ class Model:
         return "" if token is None else self._served.table.piece(token).decode("utf-8", "replace")
 
     def _request(
-        self, prompt: Prompt, arguments: dict[str, Any], *, streaming: bool, rendered: bool = False
+        self,
+        prompt: Prompt,
+        arguments: dict[str, Any],
+        *,
+        streaming: bool,
+        rendered: bool = False,
+        generated: bytes | None = None,
     ) -> Request:
-        """Checks everything that can be checked without the model; nothing is started yet."""
+        """Checks everything that can be checked without the model; nothing is started yet.
+
+        ``generated`` says which tokens of a prompt of token ids were generated in earlier turns, see RequestSpec.
+        """
         arguments = dict(arguments)
         priority = _checked_priority(arguments.pop("priority", 0))
         deadline = _checked_deadline(arguments.pop("deadline", None))
@@ -242,6 +251,8 @@ class Model:
             bos = self._special_text("bos").encode()
             assert isinstance(checked, bytes)
             add_special, parse_special = not (bos and checked.startswith(bos)), True
+        if generated is not None:
+            generated = _checked_generated(generated, checked)
         number = next(_request_numbers)
         assert sampling.seed is not None
         spec = RequestSpec(
@@ -250,6 +261,7 @@ class Model:
             prompt=checked,
             add_special=add_special,
             parse_special=parse_special,
+            generated=generated,
             sampling=sampling,
             seed=sampling.seed,
             priority=priority,
@@ -302,6 +314,12 @@ def _checked_tokens(parameter: str, tokens: object) -> tuple[int, ...]:
     if ids and min(ids) < 0:
         raise InvalidParameter(parameter, min(ids), "token ids are not negative")
     return tuple(map(int, ids))
+
+
+def _checked_generated(generated: bytes, prompt: bytes | tuple[int, ...]) -> bytes:
+    if not isinstance(prompt, tuple) or len(generated) != len(prompt) or generated.strip(b"\0\1"):
+        raise InvalidParameter("generated", len(generated), "one byte of 0 or 1 for each token id of the prompt")
+    return bytes(generated)
 
 
 def _check_flags(**flags: object) -> None:

@@ -69,7 +69,7 @@ class BatchActor(sup.GenServer):
             case StepDone():
                 self._step_done(message)
             case Admit():
-                entry = Running.admitted(message, self._step)
+                entry = Running.admitted(message, self._step, self._limits.recipe)
                 self._running[message.lease.sequence_id] = entry
                 self._opens[message.lease.sequence_id] = entry
             case Drop(lease):

@@ -1,7 +1,7 @@
 """One request as the batch actor sees it: its tokens, how many of them are in the cache, and what it waits for.
 
 Plain state without trio. Law 1: every token that enters a sequence goes through :meth:`Running.append`, so that the
-token list, the cache position and the limits cannot part.
+token list, the flags, the cache position and the limits cannot part.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import attrs
 
 import supervisors as sup
 from paddock.engine.batching.policy import DecodeRow, Plan, PrefillRow
+from paddock.engine.batching.recipes import Recipe
 from paddock.engine.batching.sequences import Lease
 from paddock.engine.requests.messages import Admit
 from paddock.engine.worker.protocol import OpenSequence
@@ -20,62 +21,86 @@ from paddock.sampling.parameters import SamplingParameters
 
 __all__ = ["Running", "chunks_of", "rows_of", "sampler_history"]
 
+_GENERATED = 1
+
 
 @attrs.define(eq=False)
 class Running:
-    """``tokens`` are the prompt and what was generated; the first ``cached`` of them are in the KV cache."""
+    """``tokens`` are the prompt and the reply so far; the first ``cached`` of them are in the KV cache.
+
+    ``flags`` says for each token how it is computed: 1 as generated, in a row of its own; 0 as prompt, in chunks. Where
+    the recipe's rows do not depend on that, all that was known on admission counts as prompt.
+    """
 
     request: sup.Pid[Any]
     lease: Lease
     tokens: list[int]
+    flags: bytearray
     prompt_length: int
     max_tokens: int
     end_tokens: frozenset[int]
     sampling: SamplingParameters
+    sampler_state: bytes
     priority: int
     hooked: bool
     last_served: int
     """Number of the step that served it last; on admission the current one."""
+    flag_generated: bool
     cached: int = 0
     paused: bool = False
     awaiting_hook: bool = False
     """Its logits are with the request's own processor; it has no row until they come back."""
 
     @classmethod
-    def admitted(cls, message: Admit, step: int) -> Running:
+    def admitted(cls, message: Admit, step: int, recipe: Recipe) -> Running:
+        flags = bytearray(len(message.prompt) + len(message.reply))
+        if recipe.separate_prefill:
+            flags[: len(message.prompt)] = message.generated or bytes(len(message.prompt))
+            flags[len(message.prompt) :] = bytes([_GENERATED]) * len(message.reply)
         return cls(
             request=message.request,
             lease=message.lease,
-            tokens=list(message.prompt),
+            tokens=[*message.prompt, *message.reply],
+            flags=flags,
             prompt_length=len(message.prompt),
             max_tokens=message.max_tokens,
             end_tokens=message.end_tokens,
             sampling=message.sampling,
+            sampler_state=message.sampler_state,
             priority=message.priority,
             hooked=message.hooked,
             last_served=step,
+            flag_generated=recipe.separate_prefill,
         )
 
     @property
     def generated(self) -> int:
+        """How many tokens the reply has."""
         return len(self.tokens) - self.prompt_length
 
     @property
+    def rest(self) -> int:
+        """How many known tokens are not in the cache."""
+        return len(self.tokens) - self.cached
+
+    @property
     def prefill_remaining(self) -> int:
-        return max(0, self.prompt_length - self.cached)
+        """Prompt tokens in a row that are next: the rest of a segment, which is a maximal run of them. 0 where a
+        generated token is next, or nothing."""
+        end = self.flags.find(_GENERATED, self.cached)
+        return (len(self.flags) if end < 0 else end) - self.cached
 
     @property
     def can_decode(self) -> bool:
-        return (
-            self.cached >= self.prompt_length
-            and self.cached < len(self.tokens)
-            and not self.paused
-            and not self.awaiting_hook
-        )
+        """Whether a generated token is next, and may be computed. One that nothing is sampled from needs no reader."""
+        if self.awaiting_hook or not self.rest or self.prefill_remaining:
+            return False
+        return not self.paused or self.rest > 1
 
     def append(self, token: int) -> str | None:
         """Takes a sampled token; returns why the request ends with it ("stop", "length"), or None."""
         self.tokens.append(token)
+        self.flags.append(_GENERATED)
         if token in self.end_tokens:
             return "stop"
         return "length" if self.generated >= self.max_tokens else None
@@ -102,6 +127,7 @@ class Running:
             self.sampling.to_mapping(),
             history=sampler_history(self.sampling, self.tokens),
             generated=self.generated,
+            sampler_state=self.sampler_state,
         )
 
 

@@ -82,6 +82,9 @@ class RequestSpec:
     """Never in a repr: reports of a crash carry those."""
     add_special: bool
     parse_special: bool
+    generated: bytes | None = attrs.field(default=None, repr=False)
+    """For a prompt of token ids, one byte for each: 1 for a token that was generated in an earlier turn, else 0. None:
+    all of them are prompt. A recipe under which that changes the bits computes such a token as it was computed then."""
     sampling: SamplingParameters = attrs.field(repr=False)
     seed: int
     priority: int
@@ -235,6 +238,7 @@ class RequestActor(sup.GenServer):
             end_tokens=self._end_tokens,
             priority=self._spec.priority,
             hooked=self._spec.logits_processor is not None,
+            generated=self._spec.generated,
         )
         sup.cast(leased.batch, admit)
 

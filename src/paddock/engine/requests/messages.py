@@ -119,9 +119,14 @@ class HookDone:
 # --- request -> batch -----------------------------------------------------------------------------------
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Admit:
-    """Cast: run this request. ``sampling`` has its seed and ``max_tokens`` resolved."""
+    """Cast: run this request. ``sampling`` has its seed and ``max_tokens`` resolved.
+
+    ``generated`` has one byte for each prompt token: 1 for one that was generated once, in an earlier turn; None where
+    all are prompt. ``reply`` and ``sampler_state`` are those of a request that goes on: the tokens generated so far
+    and the state that came with the last of them. ``max_tokens`` counts them too.
+    """
 
     request: sup.Pid[Any]
     lease: Lease
@@ -132,6 +137,9 @@ class Admit:
     """Tokens that end the request when sampled: end-of-text (unless ignored) and the stop tokens."""
     priority: int
     hooked: bool
+    generated: bytes | None = attrs.field(default=None, repr=False)
+    reply: list[int] = attrs.field(factory=list, repr=False)
+    sampler_state: bytes = attrs.field(default=b"", repr=False)
 
 
 @attrs.frozen
