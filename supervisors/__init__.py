@@ -51,6 +51,7 @@ from ._child_spec import (
     SupervisorFlags,
     child,
 )
+from ._duplicate_registry import DuplicateRegistry
 from ._dynamic_supervisor import DynamicSupervisor
 from ._errors import (
     AlreadyPresent,
@@ -79,10 +80,12 @@ from ._errors import (
 )
 from ._gen_server import GenServer
 from ._gen_statem import GenStatem
+from ._key_locks import KeyLocks
 from ._node import Node, open_node
 from ._pid import Ignore, Pid, Target, whereis
 from ._pid import self_ as self
 from ._process import cleanup_scope, spawn
+from ._process_groups import ProcessGroups
 from ._reasons import (
     Crashed,
     Exit,
@@ -94,7 +97,7 @@ from ._reasons import (
     is_abnormal,
     is_normal,
 )
-from ._registry import ProcessGroups, Registry, Via
+from ._registry import Entry, Registered, Registry, Unregistered, Via
 from ._reports import CrashReport, SupervisorReport, on_report
 from ._signals import (
     Down,
@@ -169,7 +172,9 @@ __all__ = [
     "Crashed",
     "Deadlock",
     "Down",
+    "DuplicateRegistry",
     "DynamicSupervisor",
+    "Entry",
     "EventTimeout",
     "EventType",
     "Exit",
@@ -181,6 +186,7 @@ __all__ = [
     "GenericTimeout",
     "Ignore",
     "KeepState",
+    "KeyLocks",
     "Killed",
     "MailboxFull",
     "MaxChildren",
@@ -200,6 +206,7 @@ __all__ = [
     "Postpone",
     "ProcessGroups",
     "Reason",
+    "Registered",
     "Registry",
     "RepeatState",
     "Reply",
@@ -223,6 +230,7 @@ __all__ = [
     "Target",
     "Timeout",
     "TimeoutAt",
+    "Unregistered",
     "UpdateEventTimeout",
     "UpdateStateTimeout",
     "UpdateTimeout",

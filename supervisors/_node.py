@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import trio
 
 from ._behaviour import prepare, start_in
+from ._call_timeouts import CallTimers
 from ._errors import NodeStopped
 from ._pid import AnyPid, Pid, current_node_var, current_process
 from ._process import kill, launch, request_shutdown, watch_exit
+from ._process_groups import ProcessGroups
 from ._reasons import SHUTDOWN, fatal_part
-from ._registry import ProcessGroups, Registry, Via
+from ._registry import Registry, Via
 from ._reports import Report, logger
 
 T = TypeVar("T")
@@ -36,6 +38,7 @@ class Node:
         self.groups = ProcessGroups()
         self.report_hooks: list[Callable[[Report], None]] = []
         self.nursery: trio.Nursery | None = None
+        self.call_timers = CallTimers()
         self._numbers = 0
         self._processes: dict[AnyPid, None] = {}
 
@@ -146,7 +149,7 @@ async def open_node(label: str = "node") -> AsyncIterator[Node]:
     failure: BaseException | None = None
     try:
         with trio.CancelScope() as way_out:
-            async with trio.open_nursery() as nursery:
+            async with node.call_timers.running(), trio.open_nursery() as nursery:
                 node.nursery = nursery
                 current_node_var.set(node)
                 try:

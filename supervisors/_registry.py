@@ -1,26 +1,133 @@
-"""Names: a registry of unique keys, and process groups."""
+"""The registry: unique names for processes, each with a value; and what its two kinds share."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
 
-from ._errors import AlreadyRegistered, NoProc, NotJoined
-from ._pid import AnyPid, Pid, self_
+from ._errors import AlreadyRegistered, NoProc, NotOwner
+from ._key_locks import KeyLocks
+from ._mailbox import INFO
+from ._pid import AnyPid, Pid, Target, current_process, self_
 from ._process import hold
+from ._strict_key import strict_key
+
+__all__ = ["Entry", "KeyTable", "Registered", "Registry", "Unregistered", "Via"]
 
 
-def strict_key(key: Hashable) -> Hashable:
-    """A key under which ``1``, ``1.0`` and ``True`` are three, also inside tuples and frozensets."""
-    if isinstance(key, str):
-        return key
-    if isinstance(key, tuple):
-        return (tuple, *(strict_key(part) for part in key))
-    if isinstance(key, frozenset):
-        return (frozenset, frozenset(strict_key(part) for part in key))
-    return (type(key), key)
+@attrs.frozen(eq=False)
+class Entry:
+    """One line of a registry: which process has registered which key, with which value."""
+
+    key: Hashable
+    pid: AnyPid
+    value: Any = None
+
+
+@attrs.frozen
+class Registered:
+    """To listeners: ``pid`` has registered ``key``."""
+
+    registry: KeyTable
+    key: Hashable
+    pid: AnyPid
+    value: Any
+
+
+@attrs.frozen
+class Unregistered:
+    """To listeners: ``key`` is no longer ``pid``'s, since it gave the key back or has ended."""
+
+    registry: KeyTable
+    key: Hashable
+    pid: AnyPid
+
+
+class KeyTable(ABC):
+    """What `Registry` and `DuplicateRegistry` share; not meant for other subclasses."""
+
+    def __init__(self, listeners: Iterable[Target] = ()) -> None:
+        self._listeners: list[Target] = []
+        self._locks = KeyLocks()
+        for target in listeners:
+            self.add_listener(target)
+
+    @abstractmethod
+    def lookup(self, key: Hashable) -> Sequence[Entry]:
+        """The entries of ``key``, oldest first; none when it is free."""
+
+    def dispatch(self, key: Hashable, callback: Callable[[Sequence[Entry]], object]) -> None:
+        """Call ``callback`` once with all entries of ``key``; not at all when there are none. What it raises is raised.
+
+        The entries are a copy: the callback may register and unregister.
+        """
+        entries = self.lookup(key)
+        if entries:
+            callback(entries)
+
+    def match(self, key: Hashable, predicate: Callable[[Any], bool]) -> Sequence[Entry]:
+        """The entries of ``key`` whose value satisfies ``predicate``."""
+        return [entry for entry in self.lookup(key) if predicate(entry.value)]
+
+    def lock(self, key: Hashable) -> AbstractAsyncContextManager[None]:
+        """``async with registry.lock(key):`` lets one task at a time into the block, for each key by itself.
+
+        The key needs not be registered. See `KeyLocks.hold`.
+        """
+        return self._locks.hold(key)
+
+    # -- listeners
+
+    def add_listener(self, target: Target) -> None:
+        """Send `Registered` and `Unregistered` to a process, pid or name, from now on. A dead one gets nothing."""
+        self._listeners.append(target)
+        if isinstance(target, Pid) and target.alive:
+            hold(target, self)
+
+    def remove_listener(self, target: Target) -> None:
+        """Undo `add_listener` once; nothing happens when it does not listen."""
+        if target in self._listeners:
+            self._listeners.remove(target)
+
+    def _tell(self, event: Registered | Unregistered) -> None:
+        for target in tuple(self._listeners):
+            pid = target.resolve()
+            if pid is not None:
+                # like a Down: the bound of the listener's mailbox must not hit the one who registers
+                pid.mailbox.put((INFO, event, None))
+
+    # -- owners
+
+    def owner_exited(self, pid: AnyPid) -> None:
+        """Free all keys of a process that has ended; it listens no more."""
+        self._listeners = [target for target in self._listeners if target is not pid]
+        self._drop(pid)
+
+    @abstractmethod
+    def _drop(self, pid: AnyPid) -> None:
+        """Take all entries of a process away."""
+
+
+def new_owner(pid: AnyPid | None) -> AnyPid:
+    """Who is to own a key: ``pid``, or this process. NoProc when it is dead."""
+    owner = self_() if pid is None else pid
+    if not owner.alive:
+        raise NoProc(owner)
+    return owner
+
+
+def acting_owner(key: Hashable, pid: AnyPid | None) -> AnyPid:
+    """Whose key is to be given back: this process's, or, from a task outside any process, that of ``pid``."""
+    me = current_process()
+    if pid is None:
+        return self_()
+    if me is not None and me is not pid:
+        raise NotOwner(key)
+    return pid
 
 
 @attrs.frozen
@@ -32,56 +139,95 @@ class Via:
     _strict: Hashable = attrs.field(init=False, eq=False, hash=True, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.registry, Registry):
+            raise TypeError(f"{self.registry!r} gives no names: a key of it may have many owners")
         object.__setattr__(self, "_strict", strict_key(self.key))
 
     def resolve(self) -> AnyPid | None:
         """The process registered now, or None."""
         entry = self.registry._entries.get(self._strict)
-        return None if entry is None else entry[1]
+        return None if entry is None else entry.pid
 
 
-class Registry:
-    """Unique keys for processes. All methods are synchronous. A key is free the moment its owner has ended.
+class Registry(KeyTable):
+    """Unique keys for processes, each with a value. All methods but the lock are synchronous.
 
-    Keys compare strictly: ``1``, ``1.0`` and ``True`` are different.
+    A key is free the moment its owner has ended. Keys compare strictly: ``1``, ``1.0`` and ``True`` are different.
     """
 
-    def __init__(self) -> None:
-        self._entries: dict[Hashable, tuple[Hashable, AnyPid]] = {}
+    def __init__(self, listeners: Iterable[Target] = ()) -> None:
+        self._entries: dict[Hashable, Entry] = {}
         self._of_pid: dict[AnyPid, dict[Hashable, None]] = {}
+        super().__init__(listeners)
 
-    def register(self, key: Hashable, pid: Pid[Any] | None = None) -> None:
+    def register(self, key: Hashable, pid: Pid[Any] | None = None, *, value: Any = None) -> None:
         """Give ``key`` to ``pid`` (this process by default). AlreadyRegistered when taken, NoProc when dead."""
-        owner = self_() if pid is None else pid
-        if not owner.alive:
-            raise NoProc(owner)
+        owner = new_owner(pid)
         strict = strict_key(key)
         entry = self._entries.get(strict)
         if entry is not None:
-            raise AlreadyRegistered(entry[1])
-        self._entries[strict] = (key, owner)
+            raise AlreadyRegistered(entry.pid)
+        self._entries[strict] = Entry(key, owner, value)
         self._of_pid.setdefault(owner, {})[strict] = None
         hold(owner, self)
+        if self._listeners:
+            self._tell(Registered(self, key, owner, value))
 
-    def unregister(self, key: Hashable) -> None:
-        """Free ``key``; nothing happens when it is free."""
+    def unregister(self, key: Hashable, pid: Pid[Any] | None = None) -> None:
+        """Give back ``key`` of this process; nothing happens when it is free or another's.
+
+        A task outside any process says whose key it means: ``pid``. NotOwner when a process names another one.
+        """
+        owner = acting_owner(key, pid)
         strict = strict_key(key)
-        entry = self._entries.pop(strict, None)
-        if entry is None:
+        entry = self._entries.get(strict)
+        if entry is None or entry.pid is not owner:
             return
-        keys = self._of_pid[entry[1]]
+        del self._entries[strict]
+        keys = self._of_pid[owner]
         del keys[strict]
         if not keys:
-            del self._of_pid[entry[1]]
+            del self._of_pid[owner]
+        if self._listeners:
+            self._tell(Unregistered(self, entry.key, owner))
+
+    def update_value(self, key: Hashable, callback: Callable[[Any], Any]) -> Any:
+        """Put ``callback(value)`` in the place of the value of this process's key, and return it.
+
+        NotOwner when the key is another's, NoProc when it is free; what the callback raises changes nothing.
+        """
+        strict = strict_key(key)
+        entry = self._entries.get(strict)
+        if entry is None:
+            raise NoProc(self.via(key))
+        if entry.pid is not current_process():
+            raise NotOwner(key)
+        new = attrs.evolve(entry, value=callback(entry.value))
+        if self._entries.get(strict) is not entry:
+            raise NoProc(self.via(key))
+        self._entries[strict] = new
+        return new.value
 
     def whereis(self, key: Hashable) -> AnyPid | None:
         """The owner of ``key``, or None."""
         entry = self._entries.get(strict_key(key))
-        return None if entry is None else entry[1]
+        return None if entry is None else entry.pid
+
+    def value(self, key: Hashable) -> Any:
+        """The value of ``key``. NoProc when it is free."""
+        entry = self._entries.get(strict_key(key))
+        if entry is None:
+            raise NoProc(self.via(key))
+        return entry.value
+
+    def lookup(self, key: Hashable) -> Sequence[Entry]:
+        """The entry of ``key``, in a list; an empty list when the key is free."""
+        entry = self._entries.get(strict_key(key))
+        return [] if entry is None else [entry]
 
     def keys(self, pid: Pid[Any]) -> list[Hashable]:
         """The keys of one process, in the order they were registered."""
-        return [self._entries[strict][0] for strict in self._of_pid.get(pid, ())]
+        return [self._entries[strict].key for strict in self._of_pid.get(pid, ())]
 
     def via(self, key: Hashable) -> Via:
         """The name ``key`` as something to call, cast to, monitor or stop."""
@@ -95,63 +241,8 @@ class Registry:
     def __repr__(self) -> str:
         return f"<Registry of {len(self._entries)} keys>"
 
-    def owner_exited(self, pid: AnyPid) -> None:
-        """Free all keys of a process that has ended."""
-        for strict in self._of_pid.pop(pid, ()):
-            del self._entries[strict]
-
-
-class ProcessGroups:
-    """Named groups of processes. A process may join more than once and counts as often; dead members leave.
-
-    All methods are synchronous. A group exists while it has members.
-    """
-
-    def __init__(self) -> None:
-        self._members: dict[Hashable, list[AnyPid]] = {}
-        self._names: dict[Hashable, Hashable] = {}
-        self._of_pid: dict[AnyPid, dict[Hashable, None]] = {}
-
-    def join(self, group: Hashable, pid: Pid[Any] | None = None) -> None:
-        """Add ``pid`` (this process by default) once more. NoProc when it is dead."""
-        member = self_() if pid is None else pid
-        if not member.alive:
-            raise NoProc(member)
-        strict = strict_key(group)
-        self._names.setdefault(strict, group)
-        self._members.setdefault(strict, []).append(member)
-        self._of_pid.setdefault(member, {})[strict] = None
-        hold(member, self)
-
-    def leave(self, group: Hashable, pid: Pid[Any] | None = None) -> None:
-        """Take ``pid`` (this process by default) out once. NotJoined when it is not a member."""
-        member = self_() if pid is None else pid
-        strict = strict_key(group)
-        members = self._members.get(strict, [])
-        if member not in members:
-            raise NotJoined(group, member)
-        members.remove(member)
-        if member not in members:
-            groups = self._of_pid[member]
-            del groups[strict]
-            if not groups:
-                del self._of_pid[member]
-        if not members:
-            del self._members[strict], self._names[strict]
-
-    def members(self, group: Hashable) -> list[AnyPid]:
-        """The members in the order they joined, each as often as it joined."""
-        return list(self._members.get(strict_key(group), ()))
-
-    def groups(self) -> list[Hashable]:
-        """The groups that have members."""
-        return list(self._names.values())
-
-    def owner_exited(self, pid: AnyPid) -> None:
-        """A member has ended: it leaves all its groups."""
-        for strict in self._of_pid.pop(pid, ()):
-            left = [member for member in self._members[strict] if member is not pid]
-            if left:
-                self._members[strict] = left
-            else:
-                del self._members[strict], self._names[strict]
+    def _drop(self, pid: AnyPid) -> None:
+        entries = [self._entries.pop(strict) for strict in self._of_pid.pop(pid, ())]
+        if self._listeners:
+            for entry in entries:
+                self._tell(Unregistered(self, entry.key, pid))
