@@ -1,0 +1,45 @@
+"""The save policy: which blocks of a running sequence go to the KV store now. A pure function of counts.
+
+Saved are full blocks only, each once, in order:
+
+* when the prompt has been computed, all of its blocks: the next request that begins alike needs them most;
+* while the reply grows, every ``save_every`` tokens, so that a crash costs no more than those;
+* at the end of a request, at eviction and at shutdown, what is left.
+
+A long prompt is not saved piece by piece while it is computed: a save reads the whole state of a sequence, which would
+make its cost grow with the square of its length.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["SavePolicy", "blocks_to_save"]
+
+
+@attrs.frozen
+class SavePolicy:
+    """``save_every``: generated tokens between two saves; 0 for saves only after the prompt and at the end."""
+
+    block_tokens: int
+    save_every: int
+
+
+def blocks_to_save(policy: SavePolicy, *, saved: int, cached: int, prompt_length: int, ending: bool) -> range:
+    """The blocks to save now, by number; empty for none.
+
+    ``saved`` counts the leading blocks that need no save: restored, saved, being saved, or given up. ``cached`` is how
+    many tokens the sequence holds, ``ending`` whether it is about to be released.
+    """
+    full = cached // policy.block_tokens
+    nothing = range(full, full)
+    if full <= saved:
+        return nothing
+    if ending:
+        return range(saved, full)
+    if cached < prompt_length:
+        return nothing
+    if saved < prompt_length // policy.block_tokens:
+        return range(saved, full)
+    since = cached - max(prompt_length, saved * policy.block_tokens)
+    return range(saved, full) if 0 < policy.save_every <= since else nothing
