@@ -4,20 +4,7 @@
 has. Read `GenServer`, `GenStatem`, `Supervisor` and `DynamicSupervisor` for what runs in it.
 """
 
-from ._behaviour import (
-    IGNORE,
-    NO_REPLY,
-    Continue,
-    NoReply,
-    Reply,
-    Started,
-    Stop,
-    Timeout,
-    TimeoutAt,
-    start,
-    start_link,
-    start_monitor,
-)
+from ._behaviour import IGNORE, start, start_link, start_monitor
 from ._call import (
     CallMessage,
     From,
@@ -52,6 +39,7 @@ from ._child_spec import (
     child,
 )
 from ._duplicate_registry import DuplicateRegistry
+from ._debug import DebugEvent, EventPostponed, MessageIn, NoReplyOut, ReplyOut, ServerStatistics, StateChange
 from ._dynamic_supervisor import DynamicSupervisor
 from ._errors import (
     AlreadyPresent,
@@ -70,6 +58,7 @@ from ._errors import (
     MaxChildren,
     NodeStopped,
     NoProc,
+    NotAServer,
     NotFound,
     NotJoined,
     NotOwner,
@@ -99,6 +88,7 @@ from ._reasons import (
 )
 from ._registry import Entry, Registered, Registry, Unregistered, Via
 from ._reports import CrashReport, SupervisorReport, on_report
+from ._results import NO_REPLY, Continue, NoReply, Reply, Started, Stop, Timeout, TimeoutAt
 from ._signals import (
     Down,
     ExitSignal,
@@ -141,7 +131,21 @@ from ._statem_types import (
 )
 from ._supervision import FailedToStartChild
 from ._supervisor import Supervisor
-from ._system import get_state, get_status, replace_state, resume, suspend
+from ._system import (
+    collect_statistics,
+    get_state,
+    get_statistics,
+    get_status,
+    install_debug,
+    log_events,
+    logged_events,
+    no_debug,
+    remove_debug,
+    replace_state,
+    resume,
+    suspend,
+    trace,
+)
 
 __all__ = [
     "BRUTAL_KILL",
@@ -171,10 +175,12 @@ __all__ = [
     "CrashReport",
     "Crashed",
     "Deadlock",
+    "DebugEvent",
     "Down",
     "DuplicateRegistry",
     "DynamicSupervisor",
     "Entry",
+    "EventPostponed",
     "EventTimeout",
     "EventType",
     "Exit",
@@ -190,15 +196,18 @@ __all__ = [
     "Killed",
     "MailboxFull",
     "MaxChildren",
+    "MessageIn",
     "MonitorRef",
     "NextEvent",
     "NextState",
     "NoProc",
     "NoProcReason",
     "NoReply",
+    "NoReplyOut",
     "Node",
     "NodeStopped",
     "Normal",
+    "NotAServer",
     "NotFound",
     "NotJoined",
     "NotOwner",
@@ -211,14 +220,17 @@ __all__ = [
     "RepeatState",
     "Reply",
     "ReplyError",
+    "ReplyOut",
     "ReplyTo",
     "RequestId",
     "ServerExited",
+    "ServerStatistics",
     "Shutdown",
     "ShutdownMode",
     "StartFailed",
     "StartTimeout",
     "Started",
+    "StateChange",
     "StateResult",
     "StateTimeout",
     "Stop",
@@ -239,22 +251,29 @@ __all__ = [
     "cast",
     "child",
     "cleanup_scope",
+    "collect_statistics",
     "count_children",
     "delete_child",
     "demonitor",
     "exit",
     "get_childspec",
     "get_state",
+    "get_statistics",
     "get_status",
+    "install_debug",
     "is_abnormal",
     "is_normal",
     "keep_state",
     "link",
+    "log_events",
+    "logged_events",
     "monitor",
     "next_state",
+    "no_debug",
     "on_report",
     "open_node",
     "receive",
+    "remove_debug",
     "repeat_state",
     "replace_state",
     "reply",
@@ -275,6 +294,7 @@ __all__ = [
     "stop_machine",
     "suspend",
     "terminate_child",
+    "trace",
     "trap_exits",
     "unlink",
     "wait_down",

@@ -1,19 +1,18 @@
-"""What all behaviours share: how one is started, and what its callbacks may return to the loop."""
+"""What all behaviours share: how one is started."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
-import attrs
 import trio
 
 from ._call import From
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
 from ._process import function_label, kill, launch
-from ._reasons import NORMAL, Reason, cause_of
+from ._reasons import NORMAL, cause_of
 from ._registry import Registry, Via
 from ._signals import MonitorRef, link_pair, monitor
 
@@ -21,71 +20,6 @@ T = TypeVar("T")
 
 IGNORE: Final = Ignore()
 """Return it from ``init`` to have no process at all; a start then returns it too. As a pid it is dead from birth."""
-
-
-@attrs.frozen
-class Continue:
-    """Have ``handle_continue(content)`` run before anything that is queued."""
-
-    content: Any = None
-
-
-@attrs.frozen
-class Timeout:
-    """Have ``handle_timeout()`` run after ``seconds`` of silence. Any message cancels it, a system message does not."""
-
-    seconds: float
-
-
-@attrs.frozen
-class TimeoutAt:
-    """Like `Timeout`, at a point of trio's clock."""
-
-    deadline: float
-
-
-Then: TypeAlias = Continue | Timeout | TimeoutAt | None
-
-
-@attrs.frozen
-class Started:
-    """From ``init``: ready, with extra information, which whoever starts the server finds as ``pid.start_info``."""
-
-    info: Any
-    then: Then = None
-
-
-@attrs.frozen
-class Reply:
-    """Answer the call with ``value``, then go on with ``then``."""
-
-    value: Any
-    then: Then = None
-
-
-@attrs.frozen
-class NoReply:
-    """Do not answer the call now; `reply` answers it later, from any task."""
-
-    then: Then = None
-
-
-NO_REPLY: Final = NoReply()
-
-_NO_VALUE: Final = object()
-
-
-@attrs.frozen
-class Stop:
-    """End the server with ``reason`` after its ``terminate``; in a call ``reply`` is given first, when there is one."""
-
-    reason: Reason = NORMAL
-    reply: Any = _NO_VALUE
-
-    @property
-    def has_reply(self) -> bool:
-        """True when a reply was given, None included."""
-        return self.reply is not _NO_VALUE
 
 
 class Behaviour:

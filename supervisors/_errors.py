@@ -23,6 +23,14 @@ class NoProc(SupervisorsError, LookupError):
         self.target = target
 
 
+class NotAServer(SupervisorsError, TypeError):
+    """A plain process was asked what only the loop of a server can answer."""
+
+    def __init__(self, target: object) -> None:
+        super().__init__(f"{target!r} is a plain process: it has no loop that answers system messages; use tree()")
+        self.target = target
+
+
 class CallTimeout(SupervisorsError, TimeoutError):
     """No answer within the time given. The other process lives on, and its late reply is dropped."""
 

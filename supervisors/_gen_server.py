@@ -7,25 +7,16 @@ from typing import Any, TypeAlias
 
 import trio
 
-from ._behaviour import (
-    IGNORE,
-    Behaviour,
-    Continue,
-    NoReply,
-    Reply,
-    Started,
-    Stop,
-    Then,
-    Timeout,
-    TimeoutAt,
-)
+from ._behaviour import IGNORE, Behaviour
 from ._call import ANSWERED, From
 from ._errors import BadReturnValue
 from ._mailbox import CALL, CAST, INFO, STOP, SYSTEM, Item
 from ._pid import AnyPid, Ignore, self_
-from ._process import mark_ready, report_crash
-from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
+from ._process import mark_ready
+from ._reasons import Exit, Reason
 from ._reports import limited_repr, logger
+from ._results import Continue, NoReply, Reply, Started, Stop, Then, Timeout, TimeoutAt
+from ._server_loop import ServerLoop, Stopping
 from ._signals import ExitSignal
 from ._system import answer_system
 
@@ -76,6 +67,16 @@ class GenServer(Behaviour):
         """What status and crash reports show as the state; override it to hide secrets."""
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
+    def format_message(self, message: Any) -> Any:
+        """What status, log and crash reports show in the place of a message, a request or an answer; override it to
+        hide secrets."""
+        return message
+
+    def format_reason(self, reason: Reason) -> Any:
+        """What a crash report shows as the reason; the process ends with the reason itself. An exception that is not
+        shown takes its traceback with it."""
+        return reason
+
     @classmethod
     async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The body of the process."""
@@ -95,72 +96,33 @@ class GenServer(Behaviour):
         await _ServerLoop(pid, server).run(result)
 
 
-class _Stopping(Exception):
-    """A callback or a message asked the server to stop."""
+class _ServerLoop(ServerLoop):
+    __slots__ = ("deadline",)
 
-    def __init__(self, reason: Reason) -> None:
-        self.reason = reason
-
-
-def guarded_status(server: Any) -> object:
-    """`format_status`, or what it raised: a fault in it must not hurt the server."""
-    try:
-        return server.format_status()
-    except Exception as exc:
-        return f"<format_status raised {exc!r}>"
-
-
-class _ServerLoop:
-    __slots__ = ("client", "deadline", "last", "pid", "server", "suspended")
+    server: GenServer
 
     def __init__(self, pid: AnyPid, server: GenServer) -> None:
-        self.pid = pid
-        self.server = server
+        super().__init__(pid, server)
         self.deadline = math.inf
-        self.last: object = None
-        self.client: AnyPid | None = None
-        self.suspended = False
 
-    async def run(self, then: Then) -> None:
-        try:
-            if then is not None:
-                await self.follow(then, "init")
-            await self.serve()
-        except trio.Cancelled:
-            raise
-        except _Stopping as stopping:
-            await self.end(stopping.reason)
-        except BaseException as exc:
-            if fatal_part(exc) is not None or self.pid._scope.cancel_called:
-                raise
-            await self.end(reason_of(exc))
-
-    async def end(self, reason: Reason) -> None:
-        try:
-            await self.server.terminate(reason)
-        except trio.Cancelled:
-            raise
-        except BaseException as exc:
-            if fatal_part(exc) is not None:
-                raise
-            reason = reason_of(exc)
-        if is_abnormal(reason):
-            report_crash(self.pid, reason, self.last, guarded_status(self.server), self.client)
-        raise ReportedExit(reason)
-
-    async def serve(self) -> None:
+    async def serve(self, first: Then) -> None:
+        if first is not None:
+            await self.follow(first, "init")
         server = self.server
         get = self.pid.mailbox.get
         while True:
             if self.deadline != math.inf or self.suspended:
                 item = await self.next_timed()
                 if item is None:
-                    self.last = "timeout"
+                    self.took_up("timeout", "timeout")
                     await self.follow(await server.handle_timeout(), "handle_timeout")
                     continue
             else:
                 item = await get()
             kind, payload, from_ = item
+            debug = self.debug
+            if debug is not None:
+                debug.received(kind, payload, from_)
             if kind == CALL:
                 self.deadline = math.inf
                 self.last = payload
@@ -177,21 +139,31 @@ class _ServerLoop:
                 self.deadline = math.inf
                 self.last = payload
                 result = await server.handle_cast(payload)
+                if debug is not None:
+                    debug.no_reply()
                 if result is not None:
                     await self.follow(result, "handle_cast")
             elif kind == INFO:
                 self.deadline = math.inf
                 self.last = payload
                 if isinstance(payload, ExitSignal) and payload.pid is not None and payload.pid is self.pid._parent:
-                    raise _Stopping(payload.reason)
+                    raise Stopping(payload.reason)
                 result = await server.handle_info(payload)
+                if debug is not None:
+                    debug.no_reply()
                 if result is not None:
                     await self.follow(result, "handle_info")
             elif kind == STOP:
-                raise _Stopping(payload)
+                raise Stopping(payload)
             elif kind == SYSTEM:
                 answer_system(self, payload, from_)
                 server = self.server  # it may have been replaced
+
+    def took_up(self, kind: str, message: Any) -> None:
+        """Something that came through no mailbox is about to be handled."""
+        self.last = message
+        if self.debug is not None:
+            self.debug.took_up(kind, message)
 
     async def next_timed(self) -> Item | None:
         """The next item; None when the timeout struck first. Suspended, system messages only and no timeout."""
@@ -211,11 +183,13 @@ class _ServerLoop:
     async def follow_call(self, answer: CallResult, from_: From) -> None:
         if isinstance(answer, NoReply):
             from_.deferred = True
+            if self.debug is not None and from_.pending:
+                self.debug.no_reply()
             await self.follow(answer.then, "handle_call")
         elif isinstance(answer, Stop):
             if answer.has_reply:
                 from_.resolve_with(ANSWERED, answer.reply)
-            raise _Stopping(answer.reason)
+            raise Stopping(answer.reason)
         else:
             raise BadReturnValue(f"{type(self.server).__name__}.handle_call", answer)
 
@@ -225,7 +199,7 @@ class _ServerLoop:
             if isinstance(result, NoReply):
                 result = result.then
             elif isinstance(result, Continue):
-                self.last = result
+                self.took_up("continue", result.content)
                 where = "handle_continue"
                 result = await self.server.handle_continue(result.content)
             elif isinstance(result, Timeout):
@@ -235,11 +209,14 @@ class _ServerLoop:
                 self.deadline = result.deadline
                 return
             elif isinstance(result, Stop):
-                raise _Stopping(result.reason)
+                raise Stopping(result.reason)
             else:
                 raise BadReturnValue(f"{type(self.server).__name__}.{where}", result)
 
-    # -- what `_system` asks of a loop
+    async def terminate(self, reason: Reason) -> None:
+        await self.server.terminate(reason)
+
+    # -- what others see
 
     def state(self) -> object:
         return self.server
@@ -250,12 +227,8 @@ class _ServerLoop:
         self.server = new
         return new
 
-    def status(self) -> dict[str, object]:
-        return {
-            "pid": self.pid,
-            "module": type(self.server).__name__,
-            "suspended": self.suspended,
-            "queued": len(self.pid.mailbox),
-            "parent": self.pid.parent,
-            "state": guarded_status(self.server),
-        }
+    def show_state(self) -> dict[str, object]:
+        return {"state": self.guarded("format_status")}
+
+    def reported_state(self) -> object:
+        return self.guarded("format_status")

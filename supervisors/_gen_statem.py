@@ -8,13 +8,15 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import trio
 
-from ._behaviour import IGNORE, Behaviour, Stop
+from ._behaviour import IGNORE, Behaviour
 from ._call import ANSWERED, FAILED
 from ._errors import BadAction, BadReturnValue
 from ._mailbox import BATCH, CALL, CAST, STOP, SYSTEM, Item
 from ._pid import AnyPid, Ignore
-from ._process import mark_ready, report_crash
-from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
+from ._process import mark_ready
+from ._reasons import Exit, Reason
+from ._results import Stop
+from ._server_loop import ServerLoop, Stopping
 from ._signals import ExitSignal
 from ._statem_queue import EVENT_TIMER, STATE_TIMER, EventQueue, Timers
 from ._statem_types import (
@@ -68,6 +70,14 @@ class GenStatem(Behaviour):
         """What status and crash reports show as the data; override it to hide secrets."""
         return self.data
 
+    def format_message(self, message: Any) -> Any:
+        """What status, log and crash reports show in the place of an event's content or an answer."""
+        return message
+
+    def format_reason(self, reason: Reason) -> Any:
+        """What a crash report shows as the reason; see `GenServer.format_reason`."""
+        return reason
+
     @classmethod
     async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The body of the process."""
@@ -87,11 +97,6 @@ class GenStatem(Behaviour):
         await loop.run(step)
 
 
-class _Stopping(Exception):
-    def __init__(self, reason: Reason) -> None:
-        self.reason = reason
-
-
 class _Step:
     """What the actions of one transition add up to; replies have been sent already."""
 
@@ -103,49 +108,28 @@ class _Step:
         self.timeouts: list[TimeoutAction] = []
 
 
-class _MachineLoop:
-    __slots__ = ("client", "current", "last", "machine", "pid", "queue", "suspended", "taken", "timers")
+class _MachineLoop(ServerLoop):
+    __slots__ = ("current", "queue", "taken", "timers")
 
-    def __init__(self, pid: AnyPid, machine: GenStatem, state: Any) -> None:
-        self.pid = pid
-        self.machine = machine
+    server: GenStatem
+
+    def __init__(self, pid: AnyPid, server: GenStatem, state: Any) -> None:
+        super().__init__(pid, server)
         self.current = state
         self.queue = EventQueue()
         self.timers = Timers()
-        self.last: Event | None = None
-        self.client: AnyPid | None = None
-        self.suspended = False
         self.taken = 0
 
-    async def run(self, first: _Step) -> None:
-        try:
-            first.postpone = False  # there is no event to postpone yet
-            await self.finish_transition(None, first, self.current, entering=True)
-            while True:
-                event = await self.next_event()
-                if event is not None:
-                    await self.handle(event)
-        except trio.Cancelled:
-            raise
-        except _Stopping as stopping:
-            await self.end(stopping.reason)
-        except BaseException as exc:
-            if fatal_part(exc) is not None or self.pid._scope.cancel_called:
-                raise
-            await self.end(reason_of(exc))
+    async def serve(self, first: _Step) -> None:
+        first.postpone = False  # there is no event to postpone yet
+        await self.finish_transition(None, first, self.current, entering=True)
+        while True:
+            event = await self.next_event()
+            if event is not None:
+                await self.handle(event)
 
-    async def end(self, reason: Reason) -> None:
-        try:
-            await self.machine.terminate(reason, self.current)
-        except trio.Cancelled:
-            raise
-        except BaseException as exc:
-            if fatal_part(exc) is not None:
-                raise
-            reason = reason_of(exc)
-        if is_abnormal(reason):
-            report_crash(self.pid, reason, self.last, self.status(), self.client)
-        raise ReportedExit(reason)
+    async def terminate(self, reason: Reason) -> None:
+        await self.server.terminate(reason, self.current)
 
     # -- where events come from
 
@@ -163,32 +147,36 @@ class _MachineLoop:
         if self.taken >= BATCH:
             self.taken = 0
             await trio.lowlevel.checkpoint()
-        event = self.queue.take() or self.timers.take_due()
+        event = self.queue.take()
         if event is not None:
             return event
         deadline = self.timers.next_deadline()
-        if deadline == math.inf:
+        if deadline == math.inf and not self.timers.due:
             return self.take_item(await mailbox.get())
-        event = self.timers.take_expired(trio.current_time())
-        if event is not None:
-            return event
-        with trio.CancelScope(deadline=deadline):
-            return self.take_item(await mailbox.get())
-        return self.timers.take_expired(trio.current_time())
+        event = self.timers.take_due() or self.timers.take_expired(trio.current_time())
+        if event is None:
+            with trio.CancelScope(deadline=deadline):
+                return self.take_item(await mailbox.get())
+            event = self.timers.take_expired(trio.current_time())
+        if event is not None and self.debug is not None:
+            self.debug.took_up(event.type.kind, event.content)
+        return event
 
     def take_item(self, item: Item) -> Event | None:
         kind, payload, from_ = item
+        if self.debug is not None:
+            self.debug.received(kind, payload, from_)
         if kind == CALL:
             return Event(EventType("call", None, from_), payload)
         if kind == CAST:
             return Event(EventType.CAST, payload)
         if kind == STOP:
-            raise _Stopping(payload)
+            raise Stopping(payload)
         if kind == SYSTEM:
             answer_system(self, payload, from_)
             return None
         if isinstance(payload, ExitSignal) and payload.pid is not None and payload.pid is self.pid._parent:
-            raise _Stopping(payload.reason)
+            raise Stopping(payload.reason)
         return Event(EventType.INFO, payload)
 
     # -- one transition
@@ -210,14 +198,26 @@ class _MachineLoop:
         if isinstance(result, NextState):
             self.current = result.state
         changed = bool(self.current != old)
+        if self.debug is not None:
+            self.show_transition(event, step, old)
         await self.finish_transition(event, step, old, entering=changed or isinstance(result, RepeatState))
         self.client = None
+
+    def show_transition(self, event: Event, step: _Step, old: Any) -> None:
+        debug = self.debug
+        assert debug is not None
+        if step.postpone:
+            debug.postponed(event.type.kind, event.content)
+        elif not event.type.has_from or event.type.from_.pending:
+            debug.no_reply()
+        if self.current != old:
+            debug.changed(old, self.current)
 
     async def finish_transition(self, event: Event | None, step: _Step, old: Any, *, entering: bool) -> None:
         changed = event is None or bool(self.current != old)
         if changed:
             self.timers.cancel(STATE_TIMER)
-        while entering and self.machine.state_enter:
+        while entering and self.server.state_enter:
             result = await self.callback(EventType.ENTER, old)
             if isinstance(result, (StopMachine, Stop)):
                 self.stop(result)
@@ -237,7 +237,7 @@ class _MachineLoop:
             self.timers.due.pop(EVENT_TIMER, None)
 
     async def callback(self, event_type: EventType, content: object) -> object:
-        machine = self.machine
+        machine = self.server
         if machine.callback_mode == "handle_event_function":
             return await machine.handle_event(event_type, content, self.current)
         function = getattr(machine, self.current, None) if isinstance(self.current, str) else None
@@ -246,8 +246,8 @@ class _MachineLoop:
         return await function(event_type, content)
 
     def where(self) -> str:
-        name = type(self.machine).__name__
-        if self.machine.callback_mode == "handle_event_function":
+        name = type(self.server).__name__
+        if self.server.callback_mode == "handle_event_function":
             return f"{name}.handle_event in state {self.current!r}"
         return f"{name}.{self.current}"
 
@@ -284,30 +284,28 @@ class _MachineLoop:
                 reply.from_.resolve_with(FAILED, reply.exception)
             else:
                 raise BadAction(f"{self.where()}, stopping,", reply)
-        raise _Stopping(result.reason)
+        raise Stopping(result.reason)
 
-    # -- what `_system` asks of a loop
+    # -- what others see
 
     def state(self) -> object:
-        return (self.current, self.machine.data)
+        return (self.current, self.server.data)
 
     def replace(self, new: Any) -> object:
-        self.current, self.machine.data = new
-        return (self.current, self.machine.data)
+        self.current, self.server.data = new
+        return (self.current, self.server.data)
 
-    def status(self) -> dict[str, object]:
-        try:
-            data: object = self.machine.format_status()
-        except Exception as exc:
-            data = f"<format_status raised {exc!r}>"
+    def show_message(self, message: Any) -> object:
+        if isinstance(message, Event):
+            return Event(message.type, super().show_message(message.content))
+        return super().show_message(message)
+
+    def show_state(self) -> dict[str, object]:
+        timers = {key.event_type(): deadline for key, (deadline, _) in self.timers.running.items()}
         return {
-            "pid": self.pid,
-            "module": type(self.machine).__name__,
-            "suspended": self.suspended,
             "state": self.current,
-            "data": data,
-            "queued": len(self.pid.mailbox),
-            "events": tuple(self.queue.queued),
-            "postponed": tuple(self.queue.postponed),
-            "timers": tuple(self.timers.running),
+            "data": self.guarded("format_status"),
+            "events": tuple(map(self.show_message, self.queue.queued)),
+            "postponed": tuple(map(self.show_message, self.queue.postponed)),
+            "timers": timers | {key.event_type(): 0.0 for key in self.timers.due},
         }

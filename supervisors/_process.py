@@ -25,7 +25,7 @@ from ._reasons import (
     is_abnormal,
     reason_of,
 )
-from ._reports import CrashReport, emit, logger
+from ._reports import logger, report_crash
 
 DEFAULT_CLEANUP_SECONDS = 5.0
 """What `cleanup_scope` allows outside a process, where nobody sets a kill deadline."""
@@ -69,29 +69,6 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
     finish(pid, reason)
     if fatal is not None:
         raise fatal
-
-
-def report_crash(
-    pid: AnyPid,
-    reason: Reason,
-    last_message: object = None,
-    state: object = None,
-    client: AnyPid | None = None,
-) -> None:
-    """Log a crash and give it to the hooks."""
-    emit(
-        pid.node,
-        CrashReport(
-            pid,
-            reason,
-            last_message,
-            state,
-            client,
-            pid.ancestors,
-            tuple(pid._links or ()),
-            pid._started_as,
-        ),
-    )
 
 
 def _warn_of_masked_error(pid: AnyPid, cancelled: trio.Cancelled) -> None:

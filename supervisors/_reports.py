@@ -41,10 +41,12 @@ def limited_repr(value: object, depth: int | None = None) -> str:
 
 @attrs.frozen(eq=False)
 class CrashReport:
-    """One process ended abnormally.
+    """One process ended abnormally. One crash is one report.
 
-    ``state`` is what `format_status` gives (plain processes: None); ``client`` is the process whose call was being
-    handled, ``ancestors`` its parents, nearest first, ``neighbours`` the processes linked to it.
+    ``reason``, ``last_message``, ``state`` and ``log`` are as `format_reason`, `format_message` and `format_status` of
+    the server show them; for plain processes the last three are empty. ``client`` is the process whose call was being
+    handled, ``ancestors`` its parents, nearest first, ``neighbours`` the processes linked to it. ``restarts`` counts
+    how often its supervisor had restarted it, ``queue_length`` what was left unread in its mailbox.
     """
 
     pid: Pid[Any]
@@ -55,13 +57,16 @@ class CrashReport:
     ancestors: tuple[Pid[Any], ...] = ()
     neighbours: tuple[Pid[Any], ...] = ()
     started_as: str = ""
+    restarts: int = 0
+    queue_length: int = 0
+    log: tuple[object, ...] = ()
 
     def one_line(self, depth: int | None = 3) -> str:
         """The report on one line, values cut to ``depth`` levels (None: whole)."""
         return (
             f"{self.pid!r} crashed: {limited_repr(self.reason, depth)}; "
             f"last message {limited_repr(self.last_message, depth)}; "
-            f"state {limited_repr(self.state, depth)}; client {self.client!r}"
+            f"state {limited_repr(self.state, depth)}; client {self.client!r}; restarts {self.restarts}"
         )
 
     def format(self, depth: int | None = None) -> str:
@@ -75,7 +80,10 @@ class CrashReport:
             f"  client: {self.client!r}",
             f"  ancestors: {', '.join(map(repr, self.ancestors))}",
             f"  neighbours: {', '.join(map(repr, self.neighbours))}",
+            f"  restarts: {self.restarts}",
+            f"  queue length: {self.queue_length}",
         ]
+        lines += [f"  log: {limited_repr(event, depth)}" for event in self.log]
         if isinstance(self.reason, Crashed):
             lines += "".join(traceback.format_exception(self.reason.exception)).splitlines()
         return "\n".join(lines)
@@ -127,6 +135,30 @@ def emit(node: Node, report: Report, level: int = logging.ERROR) -> None:
             hook(report)
         except Exception:
             logger.exception("report hook %r raised", hook)
+
+
+def report_crash(pid: Pid[Any], reason: Reason, **seen_by_the_loop: Any) -> None:
+    """Log the crash of a process and give it to the hooks. What only its loop knows is given by keyword."""
+    emit(
+        pid.node,
+        CrashReport(
+            pid,
+            reason,
+            ancestors=pid.ancestors,
+            neighbours=tuple(pid._links or ()),
+            started_as=pid._started_as,
+            restarts=restarts_of(pid),
+            queue_length=len(pid.mailbox),
+            **seen_by_the_loop,
+        ),
+    )
+
+
+def restarts_of(pid: Pid[Any]) -> int:
+    """How often its supervisor has restarted the child whose process this is; 0 for all others."""
+    supervisor = pid._parent
+    loop: Any = None if supervisor is None or not supervisor.is_supervisor else supervisor._loop
+    return 0 if loop is None else int(loop.restarts_of(pid))
 
 
 def on_report(node: Node, callback: Callable[[Report], None]) -> Callable[[], None]:

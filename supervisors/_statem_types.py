@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
-from ._behaviour import Stop
-from ._call import From
 from ._reasons import NORMAL, Reason
+from ._results import Stop
+
+if TYPE_CHECKING:
+    from ._call import From
 
 Kind: TypeAlias = Literal["call", "cast", "info", "internal", "timeout", "state_timeout", "generic_timeout", "enter"]
 

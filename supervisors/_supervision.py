@@ -15,6 +15,7 @@ from ._behaviour import prepare
 from ._call import ANSWERED, FAILED, From
 from ._child_control import ChildQuery
 from ._child_spec import BRUTAL_KILL, RESTARTING, ChildCounts, ChildInfo, ChildSpec, ChildState
+from ._debug import Debug
 from ._errors import NotFound, ServerExited
 from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
 from ._node import KILL_GRACE_SECONDS, stack_of, stop_child
@@ -23,6 +24,7 @@ from ._process import cleanup_scope, kill, launch, watch_exit
 from ._reasons import NORMAL, Killed, Reason, ReportedExit, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
+from ._system import logged
 
 LEVELS: dict[SupervisorContext, int] = {
     "child_terminated": logging.WARNING,
@@ -89,6 +91,7 @@ class SupervisionLoop:
         self.nursery: trio.Nursery | None = None
         self.suspended = False
         self.stopping = False
+        self.debug: Debug | None = None
         self.launched: dict[AnyPid, ChildSpec] = {}
         """The live processes of all children, oldest first."""
         pid._trap_exits = True
@@ -149,11 +152,15 @@ class SupervisionLoop:
     async def next_item(self, deadline: float = math.inf) -> Item | None:
         """The next item of the mailbox, or None at the deadline. A checkpoint when it has to wait."""
         mailbox = self.pid.mailbox
+        item = None
         if deadline == math.inf:
-            return await mailbox.get()
-        with trio.CancelScope(deadline=deadline):
-            return await mailbox.get()
-        return None
+            item = await mailbox.get()
+        else:
+            with trio.CancelScope(deadline=deadline):
+                item = await mailbox.get()
+        if self.debug is not None and item is not None:
+            self.debug.received(*item)
+        return item
 
     def stop_reason(self, item: Item) -> StopSupervising | None:
         """What to raise when the item tells the supervisor to stop: a stop message, or the exit signal of its parent or
@@ -258,6 +265,17 @@ class SupervisionLoop:
 
     # -- what `_system` asks of a loop
 
+    def restarts_of(self, pid: AnyPid) -> int:
+        """How often the child whose process this is has been restarted."""
+        try:
+            return self.find(pid).restarts
+        except NotFound:
+            return 0
+
+    def show_message(self, message: Any) -> object:
+        """Messages to a supervisor are shown as they are."""
+        return message
+
     def state(self) -> object:
         return tuple(child.info() for child in self.table())
 
@@ -268,8 +286,9 @@ class SupervisionLoop:
         return {
             "pid": self.pid,
             "module": type(self).__name__,
-            "suspended": False,
+            "suspended": self.suspended,
             "queued": len(self.pid.mailbox),
             "parent": self.pid.parent,
             "state": self.state(),
+            "log": logged(self),
         }
