@@ -4,6 +4,7 @@
 has. Read `GenServer`, `GenStatem`, `Supervisor` and `DynamicSupervisor` for what runs in it.
 """
 
+from ._backoff import Backoff
 from ._behaviour import IGNORE, start, start_link, start_monitor
 from ._call import (
     CallMessage,
@@ -155,6 +156,7 @@ __all__ = [
     "AlreadyPresent",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Backoff",
     "BadAction",
     "BadChildSpec",
     "BadFlags",

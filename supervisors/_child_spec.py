@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
+from ._backoff import Backoff
 from ._behaviour import Behaviour
 from ._errors import BadChildSpec, BadFlags
 from ._pid import Pid
@@ -63,7 +64,8 @@ class ChildSpec:
 
     ``start`` is (behaviour class or async function, args, kwargs). ``shutdown`` is seconds, inf or BRUTAL_KILL; its
     default is 5 seconds for a worker and inf for a supervisor. ``significant`` children count for auto-shutdown.
-    ``name`` is a key of the node's registry, or a `Via`. Raises BadChildSpec, whose ``field`` names what is wrong.
+    ``name`` is a key of the node's registry, or a `Via`. ``backoff`` is the supervisor's, unless it is a `Backoff` of
+    the child's own, or None for none. Raises BadChildSpec, whose ``field`` names what is wrong.
     """
 
     id: Hashable
@@ -76,6 +78,7 @@ class ChildSpec:
     significant: bool = False
     name: Hashable = None
     label: str | None = None
+    backoff: Backoff | Literal["inherit"] | None = "inherit"
 
     def __attrs_post_init__(self) -> None:
         if self.id is None:
@@ -101,6 +104,8 @@ class ChildSpec:
             raise BadChildSpec("shutdown", f"{self.shutdown!r} is neither seconds >= 0, inf nor BRUTAL_KILL")
         if not isinstance(self.significant, bool):
             raise BadChildSpec("significant", f"{self.significant!r} is not a bool")
+        if self.backoff is not None and self.backoff != "inherit" and not isinstance(self.backoff, Backoff):
+            raise BadChildSpec("backoff", f"{self.backoff!r} is neither a Backoff, None nor 'inherit'")
 
     @property
     def shutdown_seconds(self) -> float:
@@ -136,6 +141,7 @@ def child(
     significant: bool = False,
     name: Hashable = None,
     label: str | None = None,
+    backoff: Backoff | Literal["inherit"] | None = "inherit",
     **kwargs: Any,
 ) -> ChildSpec:
     """A child spec in one line; ``args`` and ``kwargs`` go to the class or function.
@@ -151,6 +157,7 @@ def child(
         "significant": significant,
         "name": name,
         "label": label,
+        "backoff": backoff,
     }
     if shutdown is not None:
         fields["shutdown"] = shutdown
@@ -173,13 +180,15 @@ class SupervisorFlags:
     """How a supervisor restarts its children.
 
     More than ``intensity`` restarts within ``period`` seconds (inclusive, floats, one window for all children) end
-    the supervisor. Raises BadFlags, whose ``field`` names what is wrong.
+    the supervisor. ``backoff`` has it wait before each restart; by default, as in OTP, it does not. Raises BadFlags,
+    whose ``field`` names what is wrong.
     """
 
     strategy: Strategy = "one_for_one"
     intensity: int = 1
     period: float = 5.0
     auto_shutdown: AutoShutdown = "never"
+    backoff: Backoff | None = None
 
     def __attrs_post_init__(self) -> None:
         if self.strategy not in STRATEGIES:
@@ -190,6 +199,8 @@ class SupervisorFlags:
             raise BadFlags("period", f"{self.period!r} is not a finite number of seconds > 0")
         if self.auto_shutdown not in AUTO_SHUTDOWNS:
             raise BadFlags("auto_shutdown", f"{self.auto_shutdown!r} is none of {', '.join(AUTO_SHUTDOWNS)}")
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise BadFlags("backoff", f"{self.backoff!r} is neither a Backoff nor None")
 
 
 def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:

@@ -6,10 +6,11 @@ import heapq
 import math
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import trio
 
+from ._backoff import Backoff
 from ._behaviour import IGNORE, Behaviour, abort_start
 from ._call import ANSWERED, FAILED, From
 from ._child_control import ChildCommand, ChildQuery, StartChild
@@ -24,23 +25,32 @@ from ._restart_policy import RestartWindow, after_exit
 from ._supervision import Child, StopSupervising, SupervisionLoop
 from ._system import answer_system
 
+Deadline: TypeAlias = Literal["kill", "report", "restart"]
+
 
 class DynamicSupervisor(Behaviour):
     """Starts children on request (`start_child`), restarts each by itself, stops them all at once.
 
     Children are named by pid; the id of a spec is only a label. ``max_children`` bounds them, those being restarted
-    included. ``intensity`` and ``period`` are one window for all children, as in `SupervisorFlags`.
+    included. ``intensity`` and ``period`` are one window for all children, as in `SupervisorFlags`, and so is
+    ``backoff``.
 
     Nothing a child does keeps the others waiting: starts and stops go on side by side.
     """
 
     child_type: ClassVar[Literal["worker", "supervisor"]] = "supervisor"
 
-    def __init__(self, max_children: float | None = None, intensity: int = 1, period: float = 5.0) -> None:
+    def __init__(
+        self,
+        max_children: float | None = None,
+        intensity: int = 1,
+        period: float = 5.0,
+        backoff: Backoff | None = None,
+    ) -> None:
         if max_children is not None and (isinstance(max_children, bool) or not max_children >= 0):
             raise BadFlags("max_children", f"{max_children!r} is neither None nor a number >= 0")
         self.max_children = max_children
-        self.flags = SupervisorFlags(intensity=intensity, period=period)
+        self.flags = SupervisorFlags(intensity=intensity, period=period, backoff=backoff)
 
     def init(self) -> Ignore | None:
         """Override it to return IGNORE."""
@@ -60,13 +70,13 @@ class _DynamicLoop(SupervisionLoop):
     """Everything is an event; no step waits, so no child can hold up another."""
 
     def __init__(self, pid: AnyPid, flags: SupervisorFlags, max_children: float | None) -> None:
-        super().__init__(pid)
+        super().__init__(pid, flags.backoff)
         self.max_children = math.inf if max_children is None else max_children
         self.window = RestartWindow(flags.intensity, flags.period)
         self.children: dict[Child, None] = {}
         self.by_process: dict[AnyPid, Child] = {}
-        self.deadlines: list[tuple[float, int, AnyPid, bool]] = []
-        """A heap: when a stopping process is killed, and then reported as unkillable."""
+        self.deadlines: list[tuple[float, int, Deadline, Any]] = []
+        """A heap: when a stopping process is killed, then reported as unkillable; when a child is started again."""
         self.entries = 0
 
     def table(self) -> Iterable[Child]:
@@ -147,11 +157,10 @@ class _DynamicLoop(SupervisionLoop):
         child = self.by_process.get(pid)
         if child is None or child.process is not pid or child.stopping:
             return
-        child.restarting = False
         if child.last_pid is not None and child.last_pid is not pid:
             self.by_process.pop(child.last_pid, None)
         child.last_pid = pid
-        self.report("progress", None, child.spec, pid)
+        self.came_up(child, pid)
         starter, child.starter = child.starter, None
         if starter is not None:
             starter.resolve_with(ANSWERED, pid)
@@ -215,6 +224,13 @@ class _DynamicLoop(SupervisionLoop):
         if not self.window.add(trio.current_time()):
             self.report("shutdown", "reached_max_restart_intensity", child.spec, child.last_pid)
             raise StopSupervising(SHUTDOWN)
+        delay = self.restart_delay(child)
+        if delay:
+            self.set_deadline(trio.current_time() + delay, "restart", child)
+        else:
+            self.start_again(child)
+
+    def start_again(self, child: Child) -> None:
         child.restarts += 1
         try:
             self.launch(child)
@@ -254,33 +270,37 @@ class _DynamicLoop(SupervisionLoop):
         now = trio.current_time()
         if child.spec.shutdown is BRUTAL_KILL:
             kill(pid)
-            self.set_deadline(now + KILL_GRACE_SECONDS, pid, killed=True)
+            self.set_deadline(now + KILL_GRACE_SECONDS, "report", pid)
         else:
             deadline = now + child.spec.shutdown_seconds
             if not pid.ready:
                 abort_start(pid)
                 deadline = now
             request_shutdown(pid, SHUTDOWN, deadline)
-            self.set_deadline(deadline, pid, killed=False)
+            self.set_deadline(deadline, "kill", pid)
 
-    def set_deadline(self, deadline: float, pid: AnyPid, killed: bool) -> None:
+    def set_deadline(self, deadline: float, what: Deadline, whom: AnyPid | Child) -> None:
         if deadline != math.inf:
             self.entries += 1
-            heapq.heappush(self.deadlines, (deadline, self.entries, pid, killed))
+            heapq.heappush(self.deadlines, (deadline, self.entries, what, whom))
 
     def enforce_deadlines(self) -> None:
-        """Kill those whose time is up, report those that outlive their kill."""
+        """Kill those whose time is up, report those that outlive their kill, start those whose backoff has passed."""
         now = trio.current_time()
         while self.deadlines and self.deadlines[0][0] <= now:
-            _, _, pid, killed = heapq.heappop(self.deadlines)
-            child = self.by_process.get(pid)
-            if child is None or not pid.alive:
+            _, _, what, whom = heapq.heappop(self.deadlines)
+            if what == "restart":
+                if whom in self.children:
+                    self.start_again(whom)
                 continue
-            if killed:
-                self.report_unkillable(child.spec, pid)
+            child = self.by_process.get(whom)
+            if child is None or not whom.alive:
+                continue
+            if what == "report":
+                self.report_unkillable(child.spec, whom)
             else:
-                kill(pid)
-                self.set_deadline(now + KILL_GRACE_SECONDS, pid, killed=True)
+                kill(whom)
+                self.set_deadline(now + KILL_GRACE_SECONDS, "report", whom)
 
     async def stop_children(self) -> None:
         """All at once, each by its own spec; waits for the last."""

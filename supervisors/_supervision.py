@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 import trio
 
+from ._backoff import Backoff
 from ._behaviour import prepare
 from ._call import ANSWERED, FAILED, From
 from ._child_control import ChildQuery
@@ -65,6 +66,10 @@ class Child:
     waiting: list[From] = attrs.field(factory=list)
     restarts: int = 0
     """How often the supervisor has started it again by itself, tries that failed included."""
+    failures: int = 0
+    """Restarts in a row, as its backoff counts them."""
+    ready_at: float = math.inf
+    """When it came up, for its backoff."""
 
     def shown(self) -> AnyPid | ChildState | None:
         """What `which_children` shows in the place of the pid."""
@@ -86,8 +91,10 @@ class Child:
 class SupervisionLoop:
     """The shell around a supervisor's decisions. ``stop_children`` and ``serve`` are the subclass's."""
 
-    def __init__(self, pid: AnyPid) -> None:
+    def __init__(self, pid: AnyPid, backoff: Backoff | None) -> None:
         self.pid = pid
+        self.backoff = backoff
+        self.delays_drawn = 0
         self.nursery: trio.Nursery | None = None
         self.suspended = False
         self.stopping = False
@@ -207,6 +214,25 @@ class SupervisionLoop:
     def _child_exit(self, pid: AnyPid) -> None:
         self.launched.pop(pid, None)
         self.pid.mailbox.put_system((CHILD_EXIT, pid, None))
+
+    def restart_delay(self, child: Child) -> float:
+        """Seconds to wait before this restart of the child; 0 without a backoff."""
+        backoff = self.backoff if child.spec.backoff == "inherit" else child.spec.backoff
+        if backoff is None:
+            return 0.0
+        if trio.current_time() - child.ready_at >= backoff.reset_after:
+            child.failures = 0
+        child.ready_at = math.inf
+        child.failures += 1
+        self.delays_drawn += 1
+        return backoff.delay(child.failures - 1, backoff.draw(self.delays_drawn))
+
+    def came_up(self, child: Child, pid: AnyPid) -> None:
+        """The child is ready."""
+        child.restarting = False
+        if self.backoff is not None or child.spec.backoff != "inherit":
+            child.ready_at = trio.current_time()
+        self.report("progress", None, child.spec, pid)
 
     def report(self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None) -> None:
         """Log what happened to a child, once."""

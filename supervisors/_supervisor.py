@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, ClassVar, Literal, TypeAlias
 
+import attrs
 import trio
 
 from ._behaviour import IGNORE, Behaviour, abort_start
@@ -74,12 +75,22 @@ class Supervisor(Behaviour):
         await _SupervisorLoop(pid, flags, check_specs(specs, flags.auto_shutdown)).run()
 
 
+@attrs.define(eq=False)
+class PendingRestart:
+    """Children that have been stopped and are started again later: their backoff has to pass, or processes that
+    outlive their kill have to end, before that."""
+
+    children: Sequence[Child]
+    due: float
+    resisting: set[AnyPid]
+
+
 class _SupervisorLoop(SupervisionLoop):
     """One task, one queue. While it waits for a child to come up or to end it keeps reading the queue: questions are
     answered at once, a stop interrupts, everything else is put off until the operation is over."""
 
     def __init__(self, pid: AnyPid, flags: SupervisorFlags, specs: list[ChildSpec]) -> None:
-        super().__init__(pid)
+        super().__init__(pid, flags.backoff)
         self.flags = flags
         self.window = RestartWindow(flags.intensity, flags.period)
         self.first_specs = specs
@@ -90,8 +101,7 @@ class _SupervisorLoop(SupervisionLoop):
         """The child that is being started and not in the table yet."""
         self.waits_for: AnyPid | None = None
         self.starting_again: Child | None = None
-        self.blocking_restarts: set[AnyPid] = set()
-        """Processes that outlive their kill, for whose end a restart waits."""
+        self.pending: list[PendingRestart] = []
 
     def table(self) -> Iterable[Child]:
         children = list(self.children.values())
@@ -123,11 +133,13 @@ class _SupervisorLoop(SupervisionLoop):
         mark_ready(self.pid)
         while True:
             if self.put_off and not self.pid.mailbox.system:
-                item: Item | None = self.put_off.popleft()
+                await self.handle(self.put_off.popleft())
+                continue
+            item = await self.next_item(self.next_due() if self.pending else math.inf)
+            if item is not None:
+                await self.handle(item)
             else:
-                item = await self.next_item()
-            assert item is not None
-            await self.handle(item)
+                await self.start_pending()
 
     async def handle(self, item: Item) -> None:
         kind, payload, from_ = item
@@ -183,7 +195,7 @@ class _SupervisorLoop(SupervisionLoop):
         process = starting.process
         if process is None or process.ready or after_exit(failed.spec.restart, pid.exit_reason) != "restart":
             return
-        if starting in affected_children(self.flags.strategy, list(self.children.values()), failed):
+        if starting in self.affected(failed):
             abort_start(process)
 
     def meanwhile(self, item: Item, command: Command, from_: From) -> None:
@@ -254,8 +266,7 @@ class _SupervisorLoop(SupervisionLoop):
                 watch_exit(child.process, lambda _: from_.resolve_with(ANSWERED, None))
                 return
             child.stopping = False
-        if child.spec.restart == "temporary":
-            self.children.pop(child.spec.id, None)
+        self.has_ended(child)
         from_.resolve_with(ANSWERED, None)
 
     # -- starting
@@ -288,9 +299,8 @@ class _SupervisorLoop(SupervisionLoop):
         finally:
             self.waits_for = None
         if pid.ready:
-            child.restarting = False
             self.by_process[pid] = child
-            self.report("progress", None, child.spec, pid)
+            self.came_up(child, pid)
             return pid
         child.process = None
         if pid.ignored:
@@ -306,23 +316,21 @@ class _SupervisorLoop(SupervisionLoop):
         if is_fatal(pid.exit_reason):
             raise StopSupervising(SHUTDOWN)
         child = self.by_process.pop(pid, None)
-        if pid in self.blocking_restarts:
-            self.blocking_restarts.remove(pid)
+        if any(pid in pending.resisting for pending in self.pending):
             if child is not None and child.process is pid:
-                child.process = None
-            first = next((c for c in self.children.values() if c.restarting), None)
-            if first is not None:
-                await self.restart_affected(first)
+                self.has_ended(child)
+            for pending in self.pending:
+                pending.resisting.discard(pid)
+            await self.start_pending()
             return
         if child is None or child.process is not pid:
             return  # stopped by us, or replaced
-        child.process = None
         spec, reason = child.spec, pid.exit_reason
         if child.stopping:
             child.stopping = False
-            if spec.restart == "temporary":
-                self.children.pop(spec.id, None)
+            self.has_ended(child)
             return
+        child.process = None
         then = after_exit(spec.restart, reason)
         if then == "restart" or not is_normal(reason):
             self.report("child_terminated", reason, spec, pid)
@@ -335,6 +343,12 @@ class _SupervisorLoop(SupervisionLoop):
         if shuts_down(self.flags.auto_shutdown, spec.significant, others):
             raise StopSupervising(SHUTDOWN)
 
+    def has_ended(self, child: Child) -> None:
+        """The process of a child that was stopped is gone; so is a temporary child."""
+        child.process = None
+        if child.spec.restart == "temporary":
+            self.children.pop(child.spec.id, None)
+
     async def restart(self, child: Child, pid: AnyPid | None) -> None:
         """Count a restart, or end when it is one too many."""
         if not self.window.add(trio.current_time()):
@@ -343,24 +357,47 @@ class _SupervisorLoop(SupervisionLoop):
         await self.restart_affected(child)
 
     async def restart_affected(self, failed: Child) -> None:
-        """Stop those the strategy names, newest first, and start them in order.
+        """Stop those the strategy names, newest first, and start them in order, after their backoff.
 
         A start that fails is tried again through the queue, so that the supervisor answers between two tries.
         """
-        affected = affected_children(self.flags.strategy, list(self.children.values()), failed)
+        affected = self.affected(failed)
         for child in affected:
             child.restarting = child.spec.restart != "temporary"
-        stuck: AnyPid | None = None
+        resisting: set[AnyPid] = set()
         for child in reversed(affected):
             if child.process is not None and not await self.stop_process(child):
-                stuck = child.process
+                resisting.add(child.process)
         for child in affected:
-            if child.spec.restart == "temporary" and child.process is None:
-                self.children.pop(child.spec.id, None)
-        if stuck is not None:
-            self.blocking_restarts.add(stuck)
+            if child.process is None:
+                self.has_ended(child)
+        delay = self.restart_delay(failed)
+        if not delay and not resisting and not self.pending:
+            await self.start_again(affected)
             return
-        await self.start_again(affected)
+        due = trio.current_time() + delay
+        for pending in list(self.pending):
+            if set(pending.children) <= set(affected):  # the group waits as long as any of it has to
+                due = max(due, pending.due)
+                self.pending.remove(pending)
+        self.pending.append(PendingRestart(affected, due, resisting))
+        await self.start_pending()
+
+    def affected(self, failed: Child) -> Sequence[Child]:
+        if self.flags.strategy == "one_for_one":
+            return (failed,)
+        return affected_children(self.flags.strategy, list(self.children.values()), failed)
+
+    def next_due(self) -> float:
+        return min((pending.due for pending in self.pending if not pending.resisting), default=math.inf)
+
+    async def start_pending(self) -> None:
+        """Start what is due."""
+        now = trio.current_time()
+        ready = [pending for pending in self.pending if pending.due <= now and not pending.resisting]
+        for pending in ready:
+            self.pending.remove(pending)
+            await self.start_again(pending.children)
 
     async def start_again(self, affected: Sequence[Child]) -> None:
         for place, child in enumerate(affected):
@@ -409,15 +446,13 @@ class _SupervisorLoop(SupervisionLoop):
     async def stop_children(self) -> None:
         """Newest first, strictly one after another; those that outlive their kill are waited for at the end."""
         children = list(self.table())
-        self.put_off_commands_fail()
+        self.pending.clear()
+        for kind, payload, from_ in self.put_off:
+            if kind == CALL and isinstance(payload, (StartChild, ChildCommand)):
+                self.refuse(from_)
+        self.put_off.clear()
         for child in reversed(children):
             child.restarting = False
             if child.process is not None:
                 await self.stop_process(child)
         await self.wait(lambda: all(c.process is None or not c.process.alive for c in children))
-
-    def put_off_commands_fail(self) -> None:
-        for kind, payload, from_ in self.put_off:
-            if kind == CALL and isinstance(payload, (StartChild, ChildCommand)):
-                self.refuse(from_)
-        self.put_off.clear()

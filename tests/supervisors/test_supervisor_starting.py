@@ -120,6 +120,7 @@ async def test_s08_spec_defaults_and_get_childspec(node: sup.Node, world: World)
         "significant": False,
         "name": None,
         "label": None,
+        "backoff": "inherit",
     }
     nested = sup.child(sup.Supervisor, id="sub")
     assert (nested.type, nested.shutdown) == ("supervisor", math.inf)
