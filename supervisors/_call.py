@@ -26,7 +26,7 @@ class From:
     up ever reaches it.
     """
 
-    __slots__ = ("_state", "_task", "_value", "caller", "deferred", "server")
+    __slots__ = ("_bucket", "_state", "_task", "_value", "caller", "deferred", "server")
 
     def __init__(self, server: AnyPid, caller: AnyPid | None) -> None:
         self.server = server
@@ -35,6 +35,8 @@ class From:
         self._state = PENDING
         self._value: Any = None
         self._task: trio.lowlevel.Task | None = None
+        self._bucket: dict[From, float] | None = None
+        """Where the timers of the node keep this one's deadline."""
 
     @property
     def pending(self) -> bool:
@@ -51,21 +53,34 @@ class From:
         self._state = state
         self._value = value
         self.server._calls.pop(self, None)
+        if self._bucket is not None:
+            self._leave_bucket(self._bucket)
         task = self._task
         if task is not None:
             self._task = None
             trio.lowlevel.reschedule(task)
 
+    def _leave_bucket(self, bucket: dict[From, float]) -> None:
+        """No deadline any more; a dict without it keeps nothing of this call."""
+        self._bucket = None
+        del bucket[self]
+        if not bucket:
+            timers = self.server.node.call_timers
+            if timers.exact:
+                timers.rest()
+
     def fail_exited(self, reason: Reason) -> None:
         """The server has ended."""
         self.resolve_with(FAILED, ServerExited(self.server, reason))
 
+    def time_out(self) -> None:
+        """The time of the call is up: its caller goes on without an answer."""
+        self.resolve_with(ABANDONED, None)
+
     def abandon(self) -> None:
         """Nobody waits any more."""
-        if self._state == PENDING:
-            self._state = ABANDONED
-            self._task = None
-            self.server._calls.pop(self, None)
+        self._task = None
+        self.resolve_with(ABANDONED, None)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -137,19 +152,27 @@ async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
         raise NoProc(target)
     mailbox = pid.mailbox
     me = current_process_var.get()
+    task = trio.lowlevel.current_task()
     from_ = From(pid, me)
     # only the main task of a process speaks for it; another task of it may wait while the process goes on
-    blocks = me is not None and trio.lowlevel.current_task() is me._task
+    blocks = me is not None and task is me._task
     if me is not None and blocks:
         if pid is me or pid._blocked_on is not None:
             check_deadlock(me, pid)
         me._blocked_on = from_
     try:
         if mailbox.limit is not None and mailbox.is_full():
-            timeout = await _wait_room(target, pid, timeout)
+            left = await _wait_room(target, pid, timeout)
+        else:
+            left = timeout
         mailbox.put((CALL, request, from_))
         pid._calls[from_] = None
-        await from_.wait_settled(timeout)
+        if 0 < left < math.inf:
+            pid.node.call_timers.add(from_, left)
+            from_._task = task
+            await trio.lowlevel.wait_task_rescheduled(from_._abort)
+        else:
+            await from_.wait_settled(left)
     finally:
         if me is not None and blocks:
             me._blocked_on = None

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import trio
 
 from ._behaviour import prepare, start_in
+from ._call_timeouts import CallTimers
 from ._errors import NodeStopped
 from ._pid import AnyPid, Pid, current_node_var, current_process
 from ._process import kill, launch, request_shutdown, watch_exit
@@ -37,6 +38,7 @@ class Node:
         self.groups = ProcessGroups()
         self.report_hooks: list[Callable[[Report], None]] = []
         self.nursery: trio.Nursery | None = None
+        self.call_timers = CallTimers()
         self._numbers = 0
         self._processes: dict[AnyPid, None] = {}
 
@@ -147,7 +149,7 @@ async def open_node(label: str = "node") -> AsyncIterator[Node]:
     failure: BaseException | None = None
     try:
         with trio.CancelScope() as way_out:
-            async with trio.open_nursery() as nursery:
+            async with node.call_timers.running(), trio.open_nursery() as nursery:
                 node.nursery = nursery
                 current_node_var.set(node)
                 try:

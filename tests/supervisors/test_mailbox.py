@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from actors import Echo
 
 import supervisors as sup
