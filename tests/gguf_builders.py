@@ -95,8 +95,12 @@ class _LlamaWriter:
         n_ctx_train: int,
         weight_type: WeightType,
         chat_template: str | None,
+        n_expert: int = 0,
     ) -> None:
         writer = gguf.GGUFWriter(path, "llama")
+        if n_expert:
+            writer.add_expert_count(n_expert)
+            writer.add_expert_used_count(2)
         writer.add_name(name)
         writer.add_license("mit")
         writer.add_context_length(n_ctx_train)
@@ -152,8 +156,12 @@ def build_random_model(
     n_ctx_train: int = 4096,
     seed: int = 0,
     chat_template: str | None = CHATML,
+    n_expert: int = 0,
 ) -> Path:
-    """A llama-architecture model with random weights, scaled so that context matters, logits are not flat."""
+    """A llama-architecture model with random weights, scaled so that context matters, logits are not flat.
+
+    With ``n_expert`` its feed-forward is a mixture of so many experts, two at a time, and its router is F32.
+    """
     random = np.random.default_rng(seed)
     writer = _LlamaWriter(
         path,
@@ -167,6 +175,7 @@ def build_random_model(
         n_ctx_train=n_ctx_train,
         weight_type=weight_type,
         chat_template=chat_template,
+        n_expert=n_expert,
     )
     n_embd_kv = n_embd // n_head * n_head_kv
 
@@ -184,6 +193,12 @@ def build_random_model(
         writer.matrix(f"blk.{layer}.attn_v.weight", draw(n_embd_kv, n_embd))
         writer.matrix(f"blk.{layer}.attn_output.weight", draw(n_embd, n_embd, 1.5))
         writer.vector(f"blk.{layer}.ffn_norm.weight", np.ones(n_embd, np.float32))
+        if n_expert:
+            writer.vector(f"blk.{layer}.ffn_gate_inp.weight", draw(n_expert, n_embd))
+            for name, rows, columns in (("gate", n_ff, n_embd), ("up", n_ff, n_embd), ("down", n_embd, n_ff)):
+                experts = np.stack([draw(rows, columns, 1.5) for _ in range(n_expert)])
+                writer.matrix(f"blk.{layer}.ffn_{name}_exps.weight", experts)
+            continue
         writer.matrix(f"blk.{layer}.ffn_gate.weight", draw(n_ff, n_embd))
         writer.matrix(f"blk.{layer}.ffn_up.weight", draw(n_ff, n_embd))
         writer.matrix(f"blk.{layer}.ffn_down.weight", draw(n_embd, n_ff, 1.5))

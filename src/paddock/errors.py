@@ -8,7 +8,9 @@ from pathlib import Path
 __all__ = [
     "AbsurdGguf",
     "BatchError",
+    "BlockRefused",
     "CacheError",
+    "CacheFolderUnusable",
     "CacheMemoryExhausted",
     "ChatTemplateError",
     "ChatTemplateMissing",
@@ -18,6 +20,7 @@ __all__ = [
     "DecodeAborted",
     "DecodeFailed",
     "DuplicateTokens",
+    "ExactnessNotProven",
     "InvalidBatch",
     "InvalidConfiguration",
     "InvalidModelFile",
@@ -32,6 +35,7 @@ __all__ = [
     "NotGguf",
     "PaddockError",
     "ProtocolError",
+    "QuantizationFailed",
     "QueueFull",
     "RequestCancelled",
     "RequestError",
@@ -235,6 +239,29 @@ class ModelUnavailable(ModelError):
         self.reason = reason
 
 
+class ExactnessNotProven(ModelError):
+    """``exactness="required"``, and the probe did not show it; ``check`` is the one that failed or was not run."""
+
+    def __init__(self, name: str, recipe: str, check: str, problem: str) -> None:
+        super().__init__(
+            f"model {name!r} is not exact under the recipe {recipe!r}: check {check!r} {problem}; "
+            "try the other exactness_recipe, give the probe more probe_seconds, or load it with exactness='preferred'"
+        )
+        self.name = name
+        self.recipe = recipe
+        self.check = check
+        self.problem = problem
+
+
+class QuantizationFailed(ModelError):
+    """A model file could not be quantized; ``reason`` holds llama.cpp's last words. Nothing was written."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} could not be quantized: {reason}")
+        self.source = source
+        self.reason = reason
+
+
 class InvalidModelFile(ModelError):
     """A model file that is refused before llama.cpp sees it; ``path`` and ``fault`` say which and why."""
 
@@ -337,4 +364,22 @@ class CacheMemoryExhausted(CacheError):
             f"no memory for {n_bytes} bytes of the KV cache: {problem}; lower ram_cache_bytes or free memory"
         )
         self.n_bytes = n_bytes
+        self.problem = problem
+
+
+class CacheFolderUnusable(CacheError):
+    """The folder of the disk tier cannot be used; serving goes on without it. Free it, or choose another ``cache_dir``."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(f"cache folder {str(path)!r} cannot be used: {problem}; free it or choose another cache_dir")
+        self.path = str(path)
+        self.problem = problem
+
+
+class BlockRefused(CacheError):
+    """A stored block that failed its verification; ``fault`` says which check. It is dropped and computed again."""
+
+    def __init__(self, fault: str, problem: str) -> None:
+        super().__init__(f"stored block refused ({fault}): {problem}; it is computed again")
+        self.fault = fault
         self.problem = problem

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import attrs
@@ -22,6 +22,7 @@ from paddock.errors import (
     InvalidConfiguration,
     InvalidParameter,
     ModelLoadFailed,
+    SequenceStateError,
 )
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled, SampleMode
@@ -29,6 +30,8 @@ from paddock.native.decode_batch import DecodeBatch
 from paddock.native.model import NativeModel
 from paddock.native.row_order import RowLimits, RowOrder, order_rows
 from paddock.native.sampler_chain import Draw, SamplerLibrary, SequenceSampler
+from paddock.native.state.access import new_bytes, read_state, write_state
+from paddock.native.state.layout import Bytes
 from paddock.sampling import SamplingParameters, validate_for_vocabulary
 
 __all__ = ["Context", "ContextParameters", "ContextSizes"]
@@ -253,6 +256,12 @@ class Context:
             raise InvalidBatch(f"sequence {sequence_id!r} is not one of 0..{len(self._sequences) - 1}")
         return sequence
 
+    def _open(self, sequence_id: int, generation: int) -> _Sequence:
+        sequence = self._sequence(sequence_id)
+        if sequence.sampler is None or sequence.generation != generation:
+            raise InvalidBatch(f"sequence {sequence_id} is not open as generation {generation!r}")
+        return sequence
+
     def _clear(self, sequence_id: int, sequence: _Sequence) -> None:
         if sequence.sampler is not None:
             sequence.sampler.free()
@@ -332,13 +341,37 @@ class Context:
         :class:`paddock.errors.InvalidParameter` for a row of the wrong length. Values that cannot be
         sampled from (NaN, +inf, all -inf) give a :class:`Sampled` with an error.
         """
-        sequence = self._sequence(sequence_id)
-        if sequence.sampler is None or sequence.generation != generation:
-            raise InvalidBatch(f"sequence {sequence_id} is not open as generation {generation!r}")
+        sampler = self._open(sequence_id, generation).sampler
+        assert sampler is not None
         if not isinstance(logits, bytes | bytearray | memoryview) or len(logits) != 4 * self._model.n_vocab:
             raise InvalidParameter("logits", type(logits), f"the bytes of {self._model.n_vocab} float32 values")
         row = np.frombuffer(logits, "<f4")
-        return _sampled(sequence_id, generation, sequence.sampler, sequence.sampler.sample(row))
+        return _sampled(sequence_id, generation, sampler, sampler.sample(row))
+
+    # --- saved state --------------------------------------------------------------------------------------
+
+    def save_state(self, sequence_id: int, generation: int, take: Callable[[int], Bytes] = new_bytes) -> Bytes:
+        """All that the sequence's cells hold, for its :meth:`position` tokens; see ``native/state/layout.py``.
+
+        Raises :class:`paddock.errors.InvalidBatch` for a sequence that is not open under ``generation`` and
+        :class:`paddock.errors.SequenceStateError`.
+        """
+        self._open(sequence_id, generation)
+        return read_state(self._lib, self._pointer, sequence_id, take)
+
+    def restore_state(self, sequence_id: int, generation: int, state: Bytes, n_tokens: int) -> None:
+        """Fills an open, empty sequence with a state that was saved under the same model and parameters, and whose
+        bytes the caller has verified: llama.cpp does not. Errors as :meth:`save_state`; it is empty then.
+        """
+        sequence = self._open(sequence_id, generation)
+        if sequence.position != 0 or not 0 < n_tokens <= self._n_ctx:
+            raise InvalidBatch(f"{n_tokens} tokens cannot be restored behind the {sequence.position} of {sequence_id}")
+        try:
+            write_state(self._lib, self._pointer, sequence_id, state, n_tokens)
+        except SequenceStateError:
+            self._remove(sequence_id, 0)
+            raise
+        sequence.position = n_tokens
 
     # --- the rest -----------------------------------------------------------------------------------------
 
@@ -352,6 +385,26 @@ class Context:
     def clear_abort(self) -> None:
         """Takes :meth:`abort` back. Any thread."""
         self._abort_flag[0] = b"\0"
+
+    def set_threads(self, n_threads: int) -> None:
+        """How many threads compute from now on, whatever the parameters say."""
+        if self._pointer is None:
+            raise InvalidBatch("the context has been freed")
+        self._lib.llama_set_n_threads(self._pointer, n_threads, n_threads)
+
+    @property
+    def native(self) -> tuple[Any, Any]:
+        """The library and its ``llama_context *``, for what this class does not offer."""
+        if self._pointer is None:
+            raise InvalidBatch("the context has been freed")
+        return self._lib, self._pointer
+
+    def entered(self, sequence_id: int, n_tokens: int) -> None:
+        """Says that an open, empty sequence has been given the cells of its first ``n_tokens`` tokens."""
+        sequence = self._sequence(sequence_id)
+        if sequence.generation is None or sequence.position:
+            raise InvalidBatch(f"sequence {sequence_id} is not open and empty")
+        sequence.position = n_tokens
 
     def sizes(self) -> ContextSizes:
         """Rows, cells and bytes of this context."""

@@ -23,7 +23,7 @@ import attrs
 from paddock.errors import InvalidConfiguration
 from paddock.telemetry.loggers import get_logger
 
-__all__ = ["Build", "build", "failure_expected", "forget_last_words", "last_words", "load"]
+__all__ = ["Build", "build", "failure_expected", "forget_last_words", "last_words", "load", "overheard"]
 
 _LOG = get_logger("paddock.llama")
 
@@ -62,6 +62,7 @@ class _LogCatcher:
         self._size = 0
         self._level = 2
         self.warnings: deque[str] = deque(maxlen=_LAST_WORDS)
+        self.listener: Callable[[str], None] | None = None
 
     def __call__(self, level: int, text: bytes | None, _: object) -> None:
         finished: list[tuple[int, str]] = []
@@ -80,6 +81,8 @@ class _LogCatcher:
         for at, line in finished:
             if line and at in _METHODS:
                 getattr(_LOG, "debug" if expected else _METHODS[at])(line)
+            if line and self.listener is not None:
+                self.listener(line)
 
     def _flush(self) -> tuple[int, str]:
         line = "".join(self._fragments).rstrip()
@@ -107,6 +110,16 @@ def failure_expected(asked: Callable[[], bool]) -> Iterator[None]:
         yield
     finally:
         _expected.failure = None
+
+
+@contextmanager
+def overheard(listener: Callable[[str], None]) -> Iterator[None]:
+    """While it lasts, ``listener`` is given each line that llama.cpp logs, on the thread that logs. One at a time."""
+    _catcher.listener = listener
+    try:
+        yield
+    finally:
+        _catcher.listener = None
 
 
 def load() -> ModuleType:
