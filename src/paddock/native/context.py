@@ -7,7 +7,6 @@ thread. Nothing that a caller passes may end the process: what llama.cpp asserts
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -19,13 +18,20 @@ from paddock.errors import (
     DecodeAborted,
     DecodeFailed,
     InvalidBatch,
-    InvalidConfiguration,
     InvalidParameter,
     ModelLoadFailed,
     SequenceStateError,
 )
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled, SampleMode
+from paddock.native.context_parameters import (
+    CELL_PADDING,
+    KV_TYPES,
+    MAX_CELLS,
+    ContextParameters,
+    check_memory,
+    kv_bytes,
+)
 from paddock.native.decode_batch import DecodeBatch
 from paddock.native.model import NativeModel
 from paddock.native.row_order import RowLimits, RowOrder, order_rows
@@ -36,64 +42,10 @@ from paddock.sampling import SamplingParameters, validate_for_vocabulary
 
 __all__ = ["Context", "ContextParameters", "ContextSizes"]
 
-_CELL_PADDING = 256  # llama.cpp rounds the cells of a sequence up to a multiple
-_KV_TYPES = {"f32": 0, "f16": 1, "bf16": 30, "q8_0": 8, "q4_0": 2, "q4_1": 3, "iq4_nl": 20, "q5_0": 6, "q5_1": 7}
-_QUANTIZED = frozenset(_KV_TYPES) - {"f32", "f16", "bf16"}
-_KV_BLOCK = 32
-_MAX_CELLS = 2**31 - 1
 _PADDING_TOKEN = 0
+_DEFAULTS = ContextParameters()
 _ROW_INVARIANT = frozenset(["q8_0", "q4_0"])
 """Weights whose kernels give a row the same bytes however many rows stand beside it."""
-
-
-def _whole(low: int, high: int) -> Any:
-    def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise InvalidConfiguration(attribute.name, f"{value!r} is not an integer from {low} to {high}")
-
-    return check
-
-
-def _kv_type(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value not in _KV_TYPES:
-        raise InvalidConfiguration(attribute.name, f"{value!r} is not one of {', '.join(_KV_TYPES)}")
-
-
-def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if not isinstance(value, bool):
-        raise InvalidConfiguration(attribute.name, f"{value!r} is not true or false")
-
-
-@attrs.frozen(kw_only=True)
-class ContextParameters:
-    """The shape of a context. ``n_ctx`` is cells *per sequence*, rounded up to a multiple of 256.
-
-    ``n_batch`` rows at most in one decode call, of which ``n_ubatch`` are computed at a time.
-    ``fill_gaps``: whether gaps in the sequence ids of single-row chunks may be filled with padding rows; None is
-    where more rows in a pass are known to leave the others' bytes alone (all matrices Q8_0 or Q4_0).
-    ``pair_rows``: a single-row chunk is never computed alone, which needs two sequences (see ``row_order.py``); it
-    says nothing of calls that mix chunks of several rows with others.
-    """
-
-    n_ctx: int = attrs.field(default=2048, validator=_whole(1, _MAX_CELLS))
-    n_seq_max: int = attrs.field(default=1, validator=_whole(1, 256))
-    n_batch: int = attrs.field(default=512, validator=_whole(1, 2**20))
-    n_ubatch: int = attrs.field(default=512, validator=_whole(1, 2**20))
-    n_threads: int = attrs.field(factory=lambda: max(1, os.cpu_count() or 1), validator=_whole(1, 512))
-    n_threads_batch: int = attrs.field(factory=lambda: max(1, os.cpu_count() or 1), validator=_whole(1, 512))
-    flash_attention: bool = attrs.field(default=False, validator=_flag)
-    type_k: str = attrs.field(default="f16", validator=_kv_type)
-    type_v: str = attrs.field(default="f16", validator=_kv_type)
-    kv_unified: bool = attrs.field(default=False, validator=_flag)
-    offload_kqv: bool = attrs.field(default=True, validator=_flag)
-    fill_gaps: bool | None = attrs.field(default=None, validator=attrs.validators.optional(_flag))
-    pair_rows: bool = attrs.field(default=False, validator=_flag)
-
-    def __attrs_post_init__(self) -> None:
-        if self.type_v in _QUANTIZED and not self.flash_attention:
-            raise InvalidConfiguration("type_v", f"{self.type_v!r} needs flash_attention=True")
-        if self.pair_rows and (self.n_seq_max < 2 or self.kv_unified):
-            raise InvalidConfiguration("pair_rows", "needs n_seq_max of 2 or more and kv_unified=False")
 
 
 @attrs.frozen
@@ -157,9 +109,7 @@ class Context:
         lib.llama_set_abort_callback(pointer, callback, ctypes.cast(self._abort_flag, ctypes.c_void_p))
 
     @classmethod
-    def create(
-        cls, model: NativeModel, parameters: ContextParameters | Mapping[str, Any] = ContextParameters()
-    ) -> Context:
+    def create(cls, model: NativeModel, parameters: ContextParameters | Mapping[str, Any] = _DEFAULTS) -> Context:
         """Makes a context of ``model``, which must outlive it.
 
         Raises :class:`paddock.errors.InvalidConfiguration` and, where llama.cpp or the memory of the
@@ -171,10 +121,10 @@ class Context:
         name = model.facts.name
         if not model.facts.causal or lib.llama_model_has_encoder(model.pointer):
             raise ModelLoadFailed(name, "it is an encoder, which cannot generate text")
-        cells = -(-parameters.n_ctx // _CELL_PADDING) * _CELL_PADDING
-        if cells * parameters.n_seq_max > _MAX_CELLS:
-            raise ModelLoadFailed(name, f"n_ctx * n_seq_max is more than {_MAX_CELLS} cells; lower one of them")
-        _check_memory(model, parameters, cells)
+        cells = -(-parameters.n_ctx // CELL_PADDING) * CELL_PADDING
+        if cells * parameters.n_seq_max > MAX_CELLS:
+            raise ModelLoadFailed(name, f"n_ctx * n_seq_max is more than {MAX_CELLS} cells; lower one of them")
+        check_memory(model, parameters, cells)
         native = lib.llama_context_default_params()
         native.n_ctx = cells if parameters.kv_unified else cells * parameters.n_seq_max
         native.n_seq_max = parameters.n_seq_max
@@ -186,8 +136,8 @@ class Context:
         native.n_threads = parameters.n_threads
         native.n_threads_batch = parameters.n_threads_batch
         native.flash_attn_type = int(parameters.flash_attention)
-        native.type_k = _KV_TYPES[parameters.type_k]
-        native.type_v = _KV_TYPES[parameters.type_v]
+        native.type_k = KV_TYPES[parameters.type_k]
+        native.type_v = KV_TYPES[parameters.type_v]
         native.kv_unified = parameters.kv_unified
         native.offload_kqv = parameters.offload_kqv
         native.no_perf = True
@@ -415,7 +365,7 @@ class Context:
             n_seq_max=len(self._sequences),
             n_batch=self._limits.n_batch,
             n_ubatch=int(self._lib.llama_n_ubatch(self._pointer)),
-            kv_bytes=_kv_bytes(self._model, self.parameters, self._n_ctx),
+            kv_bytes=kv_bytes(self._model, self.parameters, self._n_ctx),
             state_bytes=int(self._lib.llama_state_get_size(self._pointer)),
         )
 
@@ -458,36 +408,3 @@ def _sampled(sequence_id: int, generation: int, sampler: SequenceSampler, draw: 
         sampler_state=sampler.state,
         error=draw.error,
     )
-
-
-def _kv_bytes(model: NativeModel, parameters: ContextParameters, cells: int) -> int:
-    facts = model.facts
-    if model.memory_class in ("recurrent", "hybrid") or not facts.n_head:
-        return 0
-    key = _row_bytes(parameters.type_k, facts.n_head_kv * facts.n_embd_head_k)
-    value = _row_bytes(parameters.type_v, facts.n_head_kv * facts.n_embd_head_v)
-    return (key + value) * facts.n_layer * cells * (1 if parameters.kv_unified else parameters.n_seq_max)
-
-
-def _row_bytes(kind: str, width: int) -> int:
-    from paddock.models.ggml_types import GGML_TYPES
-
-    layout = GGML_TYPES[_KV_TYPES[kind]]
-    return -(-width // layout.block_size) * layout.block_bytes
-
-
-def _check_memory(model: NativeModel, parameters: ContextParameters, cells: int) -> None:
-    """llama.cpp clears the whole cache at once: what the machine cannot hold would end in the out-of-memory
-    killer.
-    """
-    wanted = _kv_bytes(model, parameters, cells)
-    for field, head in (("type_k", model.facts.n_embd_head_k), ("type_v", model.facts.n_embd_head_v)):
-        if getattr(parameters, field) in _QUANTIZED and head % _KV_BLOCK:
-            raise InvalidConfiguration(field, f"the model's heads of {head} values are no blocks of {_KV_BLOCK}")
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if wanted > installed:
-        raise ModelLoadFailed(
-            model.facts.name,
-            f"the KV cache would take {wanted / 2**30:.1f} GiB of {installed / 2**30:.1f} GiB; "
-            "lower n_ctx or n_seq_max",
-        )
