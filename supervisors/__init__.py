@@ -39,8 +39,8 @@ from ._child_spec import (
     SupervisorFlags,
     child,
 )
-from ._duplicate_registry import DuplicateRegistry
 from ._debug import DebugEvent, EventPostponed, MessageIn, NoReplyOut, ReplyOut, ServerStatistics, StateChange
+from ._duplicate_registry import DuplicateRegistry
 from ._dynamic_supervisor import DynamicSupervisor
 from ._errors import (
     AlreadyPresent,
@@ -147,6 +147,7 @@ from ._system import (
     suspend,
     trace,
 )
+from ._tree import ProcessInfo, format_tree, tree
 
 __all__ = [
     "BRUTAL_KILL",
@@ -216,6 +217,7 @@ __all__ = [
     "Pid",
     "Postpone",
     "ProcessGroups",
+    "ProcessInfo",
     "Reason",
     "Registered",
     "Registry",
@@ -258,6 +260,7 @@ __all__ = [
     "delete_child",
     "demonitor",
     "exit",
+    "format_tree",
     "get_childspec",
     "get_state",
     "get_statistics",
@@ -298,6 +301,7 @@ __all__ = [
     "terminate_child",
     "trace",
     "trap_exits",
+    "tree",
     "unlink",
     "wait_down",
     "whereis",
