@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import attrs
 import trio
 
-from ._call import FAILED, From
+from ._call import ABANDONED, FAILED, From
 from ._mailbox import CALL, CAST, CHILD_EXIT, CHILD_READY, INFO, RETRY, STOP, SYSTEM
 from ._pid import AnyPid, Pid
 from ._reports import limited_repr, logger
@@ -143,10 +143,10 @@ class ObservedFrom(From):
 
     def resolve_with(self, state: int, value: object) -> None:
         """Answer, and tell of it when it is the first answer and the server still lives."""
-        pending = self.pending
+        answers = self.pending and state != ABANDONED
         super().resolve_with(state, value)
         loop = self.server._loop
-        if pending and loop is not None and loop.debug is not None:
+        if answers and loop is not None and loop.debug is not None:
             loop.debug.record(ReplyOut(self.server, trio.current_time(), value, self.caller, state == FAILED))
 
 

@@ -1,0 +1,130 @@
+"""What the callbacks of a generic server are called for and may return: rows G12 to G15 and G18."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from scripted_server import Scripted, state_of
+
+import supervisors as sup
+from supervisors.testing import settle
+
+
+async def test_g12_other_messages_go_to_handle_info_and_default_warns(
+    node: sup.Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    pid = await node.start(Scripted)
+    sup.send(pid, "hello")
+    await settle()
+    assert ("info", "hello") in (await state_of(pid)).log
+    plain = await node.start(sup.GenServer)
+    sup.send(plain, "hello")
+    await settle()
+    assert plain.alive
+    assert "unexpected message 'hello'" in caplog.text
+
+
+@pytest.mark.parametrize("send", [sup.cast, sup.send_request])
+async def test_g12_missing_handler_crashes(node: sup.Node, send: Any) -> None:
+    pid = await node.start(sup.GenServer)
+    send(pid, "hello")
+    await settle()
+    assert isinstance(pid.exit_reason, sup.Crashed)
+    assert isinstance(pid.exit_reason.exception, NotImplementedError)
+
+
+@pytest.mark.parametrize("origin", ["init", "call", "cast", "info", "continue"])
+async def test_g13_continue_runs_before_anything_queued(node: sup.Node, origin: str) -> None:
+    def go_on(server: Scripted, *args: Any) -> Any:
+        if args and args[0] == "second":
+            return None
+        if origin == "continue" or args == ("chain",):
+            return sup.Continue("second")
+        return sup.Reply(1, sup.Continue("x")) if origin == "call" else sup.Continue("x")
+
+    callbacks: dict[str, Any] = {} if origin == "continue" else {origin: go_on}
+    if origin == "continue":
+        callbacks = {"init": lambda server: sup.Continue("chain"), "continue": go_on}
+    pid = await node.start(Scripted, **callbacks)
+    if origin == "call":
+        sup.send_request(pid, "start")
+    elif origin == "cast":
+        sup.cast(pid, "start")
+    elif origin == "info":
+        sup.send(pid, "start")
+    request = sup.send_request(pid, "after") if origin != "call" else None
+    sup.cast(pid, "after")
+    await settle()
+    if origin in ("cast", "info"):
+        assert (await state_of(pid)).log[:4] == [("init",), (origin, "start"), ("continue", "x"), ("call", "after")]
+    elif origin == "call":
+        assert (await state_of(pid)).log[1:4] == [("call", "start"), ("continue", "x"), ("cast", "after")]
+    elif origin == "init":
+        assert (await state_of(pid)).log[:3] == [("init",), ("continue", "x"), ("call", "after")]
+    else:
+        log = (await state_of(pid)).log
+        assert log[:4] == [("init",), ("continue", "chain"), ("continue", "second"), ("call", "after")]
+    assert request is None or request.done
+
+
+async def test_g13_continue_can_stop(node: sup.Node) -> None:
+    callbacks = {"init": lambda _: sup.Continue(1), "continue": lambda _, content: sup.Stop("enough")}
+    pid = await node.start(Scripted, **callbacks)
+    assert await sup.wait_down(pid) == "enough"
+
+
+async def test_g14_timeout_fires_after_silence_and_messages_cancel_it(node: sup.Node) -> None:
+    fired = []
+
+    def timeout(server: Scripted) -> None:
+        fired.append(trio.current_time())
+
+    pid = await node.start(Scripted, init=lambda _: sup.Timeout(5), silence=timeout)
+    await trio.sleep(3)
+    await sup.get_status(pid)
+    await trio.sleep(10)
+    assert fired == [5], "a system message does not cancel it"
+    pid = await node.start(Scripted, init=lambda _: sup.Timeout(5), silence=timeout)
+    await trio.sleep(3)
+    sup.cast(pid, "message")
+    await trio.sleep(10)
+    assert fired == [5], "a message cancels it"
+    at = trio.current_time() + 7
+    await node.start(Scripted, init=lambda _: sup.TimeoutAt(at), silence=timeout)
+    await trio.sleep(10)
+    assert fired == [5, at]
+
+
+async def test_g15_explicit_timeout_zero_comes_before_what_is_queued(node: sup.Node) -> None:
+    pid = await node.start(Scripted, cast=lambda _, message: sup.Timeout(0) if message == 1 else None)
+    sup.cast(pid, 1)
+    sup.cast(pid, 2)
+    await settle()
+    assert (await state_of(pid)).log == [("init",), ("cast", 1), ("silence",), ("cast", 2)]
+
+
+@pytest.mark.parametrize("callback", ["init", "call", "cast", "info", "continue", "silence"])
+async def test_g18_wrong_return_value_crashes_with_it(node: sup.Node, callback: str) -> None:
+    callbacks: dict[str, Any] = {callback: lambda *_: "nonsense"}
+    if callback == "init":
+        with pytest.raises(sup.StartFailed) as failed:
+            await node.start(Scripted, **callbacks)
+        reason = failed.value.reason
+    else:
+        if callback in ("continue", "silence"):
+            callbacks["init"] = lambda _: sup.Continue(1) if callback == "continue" else sup.Timeout(1)
+        pid = await node.start(Scripted, **callbacks)
+        if callback == "call":
+            with pytest.raises(sup.ServerExited) as exited:
+                await sup.call(pid, 1)
+            assert exited.value.reason == pid.exit_reason
+        elif callback == "cast":
+            sup.cast(pid, 1)
+        elif callback == "info":
+            sup.send(pid, 1)
+        reason = await sup.wait_down(pid)
+    assert isinstance(reason, sup.Crashed)
+    assert isinstance(reason.exception, sup.BadReturnValue)
+    assert reason.exception.value == "nonsense"
