@@ -90,6 +90,7 @@ from ._reasons import (
 from ._registry import Entry, Registered, Registry, Unregistered, Via
 from ._reports import CrashReport, SupervisorReport, on_report
 from ._results import NO_REPLY, Continue, NoReply, Reply, Started, Stop, Timeout, TimeoutAt
+from ._run import run
 from ._signals import (
     Down,
     ExitSignal,
@@ -285,6 +286,7 @@ __all__ = [
     "reply_error",
     "restart_child",
     "resume",
+    "run",
     "self",
     "send",
     "send_request",

@@ -11,8 +11,8 @@ import trio
 from ._call import From
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
-from ._process import function_label, kill, launch
-from ._reasons import NORMAL, cause_of
+from ._process import cancel_with, function_label, kill, launch
+from ._reasons import NORMAL, SHUTDOWN, cause_of
 from ._registry import Registry, Via
 from ._signals import MonitorRef, link_pair, monitor
 
@@ -85,8 +85,14 @@ async def _call_with_keywords(
 
 
 def abort_start(pid: AnyPid) -> None:
-    """Kill a process that is not ready and free its names at once, so that a start that failed leaves none."""
-    kill(pid)
+    """End a process that is not ready and free its names at once, so that a start that failed leaves none.
+
+    It is killed, but for a supervisor, which stops the children it has started in good order.
+    """
+    if pid.is_supervisor:
+        cancel_with(pid, SHUTDOWN)
+    else:
+        kill(pid)
     resources, pid._resources = pid._resources, None
     for resource in resources or ():
         resource.owner_exited(pid)

@@ -275,7 +275,8 @@ class _DynamicLoop(SupervisionLoop):
             deadline = now + child.spec.shutdown_seconds
             if not pid.ready:
                 abort_start(pid)
-                deadline = now
+                if not pid.is_supervisor:
+                    deadline = now
             request_shutdown(pid, SHUTDOWN, deadline)
             self.set_deadline(deadline, "kill", pid)
 

@@ -179,9 +179,9 @@ def request_shutdown(pid: AnyPid, reason: Reason, kill_deadline: float) -> None:
     """
     if pid.mailbox.closed:
         return
-    pid._kill_deadline = kill_deadline
+    pid._kill_deadline = min(kill_deadline, pid._kill_deadline)  # asked again, or killed already, it gains no time
     for scope in pid._cleanup_scopes or ():
-        scope.deadline = kill_deadline
+        scope.deadline = pid._kill_deadline
     if pid._stops_by_message and pid.ready:
         pid.mailbox.put_system((STOP, reason, None))
     else:

@@ -107,3 +107,10 @@ def fatal_part(exc: BaseException) -> BaseException | None:
         part, _ = exc.split(FATAL)
         return part
     return exc if isinstance(exc, FATAL) else None
+
+
+def is_interrupt(exc: BaseException | None) -> bool:
+    """True for Ctrl-C, also somewhere in a group."""
+    if isinstance(exc, BaseExceptionGroup):
+        return exc.subgroup(KeyboardInterrupt) is not None
+    return isinstance(exc, KeyboardInterrupt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 async def node() -> AsyncIterator[sup.Node]:
-    async with sup.open_node("test") as opened:
+    # a busy machine may well stand still for a while, and some tests look at every line of the log
+    async with sup.open_node("test", stall_seconds=math.inf) as opened:
         yield opened
 
 

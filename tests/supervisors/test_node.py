@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from typing import Any
 
@@ -83,6 +84,23 @@ async def test_cancelled_starter_kills_what_it_was_starting(node: sup.Node, worl
     assert node.registry.count == 0
     await settle()
     assert node.processes == ()
+
+
+async def test_supervisor_whose_start_is_given_up_stops_its_children_in_good_order(world: World) -> None:
+    world.stop_seconds = dict.fromkeys("ab", 1.0)
+    world.hanging.add("slow")
+    async with sup.open_node() as node:
+        with trio.move_on_after(1):
+            await node.start(sup.Supervisor, sup.SupervisorFlags(), [worker(world, id) for id in ("a", "b", "slow")])
+        assert trio.current_time() == 1
+        await trio.sleep(2)
+        dynamic = await node.start(sup.DynamicSupervisor)
+        world.hanging.add("slower")
+        sub = sup.child(sup.Supervisor, sup.SupervisorFlags(), [worker(world, id) for id in ("c", "slower")], id="sub")
+        with trio.move_on_after(1):
+            await sup.start_child(dynamic, sub)
+        await sup.stop(dynamic, sup.Shutdown())
+    assert world.downs() == ["b", "a", "c"]
 
 
 async def test_slow_process_is_killed_after_its_time_and_a_supervisor_is_not(world: World) -> None:
@@ -233,3 +251,68 @@ async def test_report_hook_that_raises_hurts_nobody_and_can_be_taken_off(node: s
         assert isinstance(await sup.wait_down(pid), sup.Crashed)
         remove()
     assert len(reports) == 2
+
+
+async def test_a04_stop_of_the_node_has_a_deadline_that_holds_for_everything(world: World) -> None:
+    world.stop_seconds = dict.fromkeys("bcd", 1000.0)
+    began = trio.current_time()
+    async with sup.open_node(stop_seconds=7) as node:
+        await node.start(Worker, world, "a")
+        for id in "bcd":
+            specs = [worker(world, id, shutdown=math.inf)]
+            await node.start(sup.Supervisor, sup.SupervisorFlags(), specs)
+    assert trio.current_time() - began == 7
+    assert world.downs() == [], "nobody had the time"
+    with pytest.raises(ValueError, match="stop_seconds"):
+        sup.open_node(stop_seconds=-1)
+
+
+def test_first_ctrl_c_during_a_stop_lets_it_go_on() -> None:
+    world = World()
+    world.stop_seconds = dict.fromkeys("ab", 5.0)
+
+    class Interrupting(sup.GenServer):
+        async def terminate(self, reason: object) -> None:
+            signal.raise_signal(signal.SIGINT)
+            await trio.sleep(1)
+            world.log.append(("down", "interrupting"))
+
+    async def main() -> None:
+        async with sup.open_node() as node:
+            specs = [worker(world, "a", shutdown=10), sup.child(Interrupting), worker(world, "b", shutdown=10)]
+            await node.start(sup.Supervisor, sup.SupervisorFlags(), specs)
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main, clock=virtual_clock())
+    assert world.downs() == ["b", "interrupting", "a"]
+
+
+async def test_what_outlives_its_kill_has_the_interpreter_halted_where_that_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    defiant, codes = Defiant(), []
+
+    def leave(code: int) -> None:
+        codes.append((code, trio.current_time()))
+        defiant.released.set()
+
+    monkeypatch.setattr("supervisors._node.os._exit", leave)
+    async with sup.open_node(stop_seconds=20) as node:
+        node.halts = True
+        node.spawn(defiant.run)
+        await settle()
+    assert codes == [(1, 20)]
+    assert "is halted" in caplog.text
+    defiant = Defiant()
+    async with sup.open_node(stop_seconds=20) as node:
+        node.halts = True
+        node.spawn(defiant.run)
+        await settle()
+        node.nursery.start_soon(release_later, defiant)  # type: ignore[union-attr]
+    assert len(codes) == 1, "it ended in time"
+
+
+async def release_later(defiant: Defiant) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.sleep(10)
+        defiant.released.set()
