@@ -9,14 +9,12 @@ from ._behaviour import IGNORE, start, start_link, start_monitor
 from ._call import (
     CallMessage,
     From,
-    RequestId,
     call,
     cast,
     receive,
     reply,
     reply_error,
     send,
-    send_request,
 )
 from ._child_control import (
     count_children,
@@ -55,14 +53,17 @@ from ._errors import (
     ChildRestarting,
     ChildRunning,
     Deadlock,
+    DuplicateRequest,
     MailboxFull,
     MaxChildren,
     NodeStopped,
     NoProc,
+    NoRequest,
     NotAServer,
     NotFound,
     NotJoined,
     NotOwner,
+    RequestAbandoned,
     ServerExited,
     StartFailed,
     StartTimeout,
@@ -89,6 +90,8 @@ from ._reasons import (
 )
 from ._registry import Entry, Registered, Registry, Unregistered, Via
 from ._reports import CrashReport, SupervisorReport, on_report
+from ._request_types import Request
+from ._requests import RequestCollection, RequestId, Response, multi_call, send_request
 from ._results import NO_REPLY, Continue, NoReply, Reply, Started, Stop, Timeout, TimeoutAt
 from ._run import run
 from ._signals import (
@@ -182,6 +185,7 @@ __all__ = [
     "DebugEvent",
     "Down",
     "DuplicateRegistry",
+    "DuplicateRequest",
     "DynamicSupervisor",
     "Entry",
     "EventPostponed",
@@ -208,6 +212,7 @@ __all__ = [
     "NoProcReason",
     "NoReply",
     "NoReplyOut",
+    "NoRequest",
     "Node",
     "NodeStopped",
     "Normal",
@@ -227,7 +232,11 @@ __all__ = [
     "ReplyError",
     "ReplyOut",
     "ReplyTo",
+    "Request",
+    "RequestAbandoned",
+    "RequestCollection",
     "RequestId",
+    "Response",
     "ServerExited",
     "ServerStatistics",
     "Shutdown",
@@ -274,6 +283,7 @@ __all__ = [
     "log_events",
     "logged_events",
     "monitor",
+    "multi_call",
     "next_state",
     "no_debug",
     "on_report",

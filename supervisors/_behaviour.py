@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import trio
 
-from ._call import From
+from ._deadlock import EventWait, begin_wait
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
 from ._process import cancel_with, function_label, kill, launch
@@ -98,6 +98,11 @@ def abort_start(pid: AnyPid) -> None:
         resource.owner_exited(pid)
 
 
+def started_or_ended(pid: AnyPid) -> bool:
+    """True when nobody has to wait any more for this process to start."""
+    return pid.ready or pid.mailbox.closed
+
+
 async def start_in(
     nursery: trio.Nursery | None,
     node: Any,
@@ -125,17 +130,14 @@ async def start_in(
         await trio.lowlevel.checkpoint()
         return pid
     pid._ready_watcher = lambda _: event.set()
-    blocks = me is not None and trio.lowlevel.current_task() is me._task
-    if blocks:
-        assert me is not None
-        me._blocked_on = From(pid, me)  # so that an init that calls its starter is told of the deadlock
+    # so that an init that calls its starter is told of the deadlock
+    waiting = begin_wait(EventWait(pid, started_or_ended))
     try:
         with trio.move_on_after(timeout):
             await event.wait()
     finally:
-        if blocks:
-            assert me is not None
-            me._blocked_on = None
+        if waiting is not None:
+            waiting._blocked_on = None
         if not pid.ready and pid.alive:
             abort_start(pid)
     if pid.ready:

@@ -1,17 +1,26 @@
-"""Messages: call and reply, cast, send, receive, requests that are waited for later."""
+"""Messages: call and reply, cast, send, receive."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import attrs
 import trio
 
-from ._errors import CallingSelf, CallTimeout, Deadlock, MailboxFull, NoProc, ServerExited
+from ._deadlock import begin_wait, check_deadlock
+from ._errors import CallTimeout, MailboxFull, NoProc, ServerExited
 from ._mailbox import CALL, CAST, INFO
-from ._pid import AnyPid, Target, current_process, current_process_var, live, self_
+from ._pid import AnyPid, Pid, Target, current_process, current_process_var, live, self_
 from ._reasons import Reason
+from ._request_types import Request, UntypedRequest
+
+if TYPE_CHECKING:
+    from ._registry import Via
+
+R = TypeVar("R")
+S = TypeVar("S")
 
 PENDING: Final = 0
 ANSWERED: Final = 1
@@ -26,7 +35,7 @@ class From:
     up ever reaches it.
     """
 
-    __slots__ = ("_bucket", "_state", "_task", "_value", "caller", "deferred", "server")
+    __slots__ = ("_bucket", "_state", "_value", "_waiter", "caller", "deferred", "server")
 
     def __init__(self, server: AnyPid, caller: AnyPid | None) -> None:
         self.server = server
@@ -34,7 +43,8 @@ class From:
         self.deferred = False
         self._state = PENDING
         self._value: Any = None
-        self._task: trio.lowlevel.Task | None = None
+        self._waiter: trio.lowlevel.Task | Callable[[From], None] | None = None
+        """The task that waits, or what a collection wants to be called."""
         self._bucket: dict[From, float] | None = None
         """Where the timers of the node keep this one's deadline."""
 
@@ -42,6 +52,11 @@ class From:
     def pending(self) -> bool:
         """True while somebody waits for the answer."""
         return self._state == PENDING
+
+    @property
+    def holds(self) -> bool:
+        """True while only the server can end the wait for the answer: one that was put off may come from any task."""
+        return self._state == PENDING and not self.deferred
 
     def __repr__(self) -> str:
         return f"<from {self.caller!r} to {self.server!r}>"
@@ -55,10 +70,13 @@ class From:
         self.server._calls.pop(self, None)
         if self._bucket is not None:
             self._leave_bucket(self._bucket)
-        task = self._task
-        if task is not None:
-            self._task = None
-            trio.lowlevel.reschedule(task)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if isinstance(waiter, trio.lowlevel.Task):
+                trio.lowlevel.reschedule(waiter)
+            else:
+                waiter(self)
 
     def _leave_bucket(self, bucket: dict[From, float]) -> None:
         """No deadline any more; a dict without it keeps nothing of this call."""
@@ -79,11 +97,10 @@ class From:
 
     def abandon(self) -> None:
         """Nobody waits any more."""
-        self._task = None
         self.resolve_with(ABANDONED, None)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
+        self._waiter = None
         return trio.lowlevel.Abort.SUCCEEDED
 
     async def wait_settled(self, timeout: float) -> None:
@@ -91,7 +108,9 @@ class From:
         if self._state != PENDING:
             await trio.lowlevel.checkpoint()
             return
-        self._task = trio.lowlevel.current_task()
+        if self._waiter is not None:
+            raise trio.BusyResourceError("something else waits for this answer already")
+        self._waiter = trio.lowlevel.current_task()
         if timeout == math.inf:
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         else:
@@ -123,27 +142,22 @@ def reply_error(from_: From, exc: BaseException) -> None:
     from_.resolve_with(FAILED, exc)
 
 
-def check_deadlock(me: AnyPid, pid: AnyPid) -> None:
-    """A process waits for at most one other, so a circle is found by following pointers."""
-    if pid is me:
-        raise CallingSelf(me)
-    chain = [me, pid]
-    step = pid._blocked_on
-    # a call that its server put off may be answered by any task: nothing can be said about those
-    while step is not None and not step.deferred:
-        chain.append(step.server)
-        if step.server is me:
-            raise Deadlock(chain)
-        if len(chain) > 10_000:
-            return
-        step = step.server._blocked_on
-
-
-async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
+@overload
+async def call(target: Pid[S], request: Request[R, S], timeout: float = 5.0) -> R: ...
+@overload
+async def call(target: Via, request: Request[R, Any], timeout: float = 5.0) -> R: ...
+@overload
+async def call(target: Target, request: UntypedRequest | None, timeout: float = 5.0) -> Any: ...
+async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
     """Send ``request`` and wait for the answer, at most ``timeout`` seconds.
 
     Always a checkpoint. Cancelled or timed out, the caller gives up: the request may still be handled, its answer is
     dropped. A bounded mailbox that is full is waited for inside the same timeout.
+
+    The answer to a `Request` has the type that the request names; any other object is a request, too, and ``Any`` its
+    answer. A call that could never be answered, because its server waits for this very process, is refused with
+    Deadlock, unless the circle is closed by something that cannot be seen: a server that put off its answer, trio's own
+    events and locks, a wait for any of several requests, a task that is not the main task of its process.
 
     Raises NoProc, CallTimeout, CallingSelf, Deadlock, ServerExited, and what the server gave to `reply_error`.
     """
@@ -169,7 +183,7 @@ async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
         pid._calls[from_] = None
         if 0 < left < math.inf:
             pid.node.call_timers.add(from_, left)
-            from_._task = task
+            from_._waiter = task
             await trio.lowlevel.wait_task_rescheduled(from_._abort)
         else:
             await from_.wait_settled(left)
@@ -186,15 +200,15 @@ async def call(target: Target, request: object, timeout: float = 5.0) -> Any:
 async def call_system(kind: int, target: Target, request: object, timeout: float) -> Any:
     """A call on the system lane, which overtakes the queue and is answered also by a suspended server."""
     pid = live(target)
-    me = current_process()
-    if me is pid and trio.lowlevel.current_task() is pid._task:
-        raise CallingSelf(pid)
-    from_ = From(pid, me)
+    from_ = From(pid, current_process())
+    me = begin_wait(from_)
     pid.mailbox.put_system((kind, request, from_))
     pid._calls[from_] = None
     try:
         await from_.wait_settled(timeout)
     finally:
+        if me is not None:
+            me._blocked_on = None
         if from_._state == PENDING:
             from_.abandon()
     if from_._state == ABANDONED:
@@ -213,7 +227,13 @@ async def _wait_room(target: Target, pid: AnyPid, timeout: float) -> float:
     return max(0.0, timeout - (trio.current_time() - began))
 
 
-def cast(target: Target, message: object) -> None:
+@overload
+def cast(target: Pid[S], message: Request[Any, S]) -> None: ...
+@overload
+def cast(target: Via, message: Request[Any, Any]) -> None: ...
+@overload
+def cast(target: Target, message: UntypedRequest | None) -> None: ...
+def cast(target: Target, message: Any) -> None:
     """Send a request that has no answer. Synchronous, never blocks, silent when the target is dead or unknown.
 
     Raises MailboxFull when the target's mailbox is bounded and full.
@@ -247,49 +267,3 @@ async def receive() -> Any:
     if kind == CALL:
         return CallMessage(payload, from_)
     return payload
-
-
-class RequestId:
-    """A request under way, made by `send_request`."""
-
-    __slots__ = ("_from", "target")
-
-    def __init__(self, target: Target, from_: From | None) -> None:
-        self.target = target
-        self._from = from_
-
-    @property
-    def done(self) -> bool:
-        """True when `wait` would not have to wait."""
-        return self._from is None or not self._from.pending
-
-    async def wait(self, timeout: float = math.inf) -> Any:
-        """The answer. Always a checkpoint; on timeout or cancellation the request stays and may be waited for again.
-
-        Raises like `call`.
-        """
-        if self._from is None:
-            raise NoProc(self.target)
-        await self._from.wait_settled(timeout)
-        if self._from.pending:
-            raise CallTimeout(self.target, timeout)
-        return self._from.unwrap()
-
-    def abandon(self) -> None:
-        """Give up: the answer is dropped. Synchronous."""
-        if self._from is not None:
-            self._from.abandon()
-
-
-def send_request(target: Target, request: object) -> RequestId:
-    """Send a request and go on; wait for the answer later. Synchronous; MailboxFull as in `cast`."""
-    pid = target.resolve()
-    if pid is None or pid.mailbox.closed:
-        return RequestId(target, None)
-    mailbox = pid.mailbox
-    if mailbox.limit is not None and mailbox.is_full():
-        raise MailboxFull(target, mailbox.limit)
-    from_ = From(pid, current_process())
-    pid._calls[from_] = None
-    mailbox.put((CALL, request, from_))
-    return RequestId(target, from_)

@@ -66,6 +66,29 @@ class ServerExited(SupervisorsError):
         self.reason = reason
 
 
+class DuplicateRequest(SupervisorsError, ValueError):
+    """The request is in a collection already, or somebody waits for it."""
+
+    def __init__(self, request: object) -> None:
+        super().__init__(f"{request!r} is waited for already; each request goes into one collection, once")
+        self.request = request
+
+
+class NoRequest(SupervisorsError, LookupError):
+    """The collection of requests is empty."""
+
+    def __init__(self) -> None:
+        super().__init__("no request left to wait for; add one, or look at len() first")
+
+
+class RequestAbandoned(SupervisorsError):
+    """The request was given up by `RequestId.abandon`, its answer is lost."""
+
+    def __init__(self, target: object) -> None:
+        super().__init__(f"the request to {target!r} was abandoned; send it again")
+        self.target = target
+
+
 class MailboxFull(SupervisorsError):
     """The bounded mailbox of the target has no room."""
 

@@ -15,6 +15,7 @@ from ._reasons import NORMAL, Reason
 
 if TYPE_CHECKING:
     from ._call import From
+    from ._deadlock import Wait
     from ._node import Node
     from ._signals import MonitorRef
     from ._system import Loop
@@ -105,7 +106,7 @@ class Pid(Generic[S_co]):
         self._kill_deadline = math.inf
         # made when first needed, most processes need few of these
         self._calls: dict[From, None] = {}
-        self._blocked_on: From | None = None
+        self._blocked_on: Wait | None = None
         self._links: dict[Pid[Any], None] | None = None
         self._loop: Loop | None = None
         """The loop of a server or supervisor that is up: what introspection reads without asking it."""

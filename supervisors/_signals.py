@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 import trio
 
-from ._errors import CallingSelf, CallTimeout, NoProc, NotOwner
+from ._deadlock import EventWait, begin_wait, check_deadlock, main_process
+from ._errors import CallingSelf, CallTimeout, NoProc, NotOwner, ServerExited
 from ._mailbox import INFO, STOP
 from ._pid import AnyPid, Pid, Target, current_process, self_
 from ._process import cancel_with, deliver_exit, kill, request_shutdown, spawn, watch_exit
@@ -162,10 +163,38 @@ def exit_(pid: Pid[Any], reason: Reason) -> None:
         deliver_exit(pid, me, reason)
 
 
+class _ExitWait(EventWait):
+    """A task that waits for the end of a process. The watcher of the exit path and the edge of `check_deadlock`."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, pid: AnyPid) -> None:
+        super().__init__(pid, _ended)
+        self._task: trio.lowlevel.Task | None = None
+
+    def __call__(self, pid: AnyPid) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def wait(self) -> None:
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+
+def _ended(pid: AnyPid) -> bool:
+    return pid.mailbox.closed
+
+
 async def wait_down(target: Target, timeout: float = math.inf) -> Reason:
     """Wait, in any task, until the process has ended; returns its exit reason (noproc for an unknown name).
 
     Always a checkpoint. Cancelling the wait changes nothing for the process. CallTimeout after ``timeout`` seconds.
+    CallingSelf and Deadlock as in `call`: a process that waits for this one will not end.
     """
     pid = target.resolve()
     if pid is None:
@@ -174,18 +203,20 @@ async def wait_down(target: Target, timeout: float = math.inf) -> Reason:
     if pid.mailbox.closed:
         await trio.lowlevel.checkpoint()
         return pid.exit_reason
-    event = trio.Event()
-
-    def ended(_: AnyPid) -> None:
-        event.set()
-
-    watch_exit(pid, ended)
+    wait = _ExitWait(pid)
+    me = begin_wait(wait)
+    watch_exit(pid, wait)
     try:
-        with trio.move_on_after(timeout):
-            await event.wait()
+        if timeout == math.inf:
+            await wait.wait()
+        else:
+            with trio.move_on_after(timeout):
+                await wait.wait()
     finally:
+        if me is not None:
+            me._blocked_on = None
         if pid._exit_watchers is not None:
-            pid._exit_watchers.remove(ended)
+            pid._exit_watchers.remove(wait)
     if not pid.mailbox.closed:
         raise CallTimeout(target, timeout)
     return pid.exit_reason
@@ -194,25 +225,26 @@ async def wait_down(target: Target, timeout: float = math.inf) -> Reason:
 async def stop(target: Target, reason: Reason = NORMAL, timeout: float = math.inf) -> None:
     """Have a server run its ``terminate`` and end with ``reason``, or cancel a plain process; wait for the end.
 
-    A checkpoint. NoProc when there is none, CallingSelf, CallTimeout (it may still end later), and ServerExited when
-    it ended for another reason than asked. A timeout that is no time (TypeError, ValueError) leaves it alone.
+    A checkpoint. NoProc when there is none, CallingSelf, Deadlock when the server waits for this process, CallTimeout
+    (it may still end later), and ServerExited when it ended for another reason than asked. A timeout that is no time
+    (TypeError, ValueError), CallingSelf and Deadlock leave it alone.
     """
     if not timeout >= 0:
         raise ValueError(f"timeout must be a number of seconds >= 0, not {timeout!r}")
     pid = target.resolve()
     if pid is None or pid.mailbox.closed:
         raise NoProc(target)
-    me = current_process()
-    if me is pid and trio.lowlevel.current_task() is pid._task:
+    me = main_process()
+    if me is pid:
         raise CallingSelf(pid)
     if pid._stops_by_message and pid.ready:
+        if me is not None:
+            check_deadlock(me, pid)
         pid.mailbox.put_system((STOP, reason, None))
     else:
         request_shutdown(pid, reason, math.inf)
     ended_with = await wait_down(pid, timeout)
     if ended_with != reason:
-        from ._errors import ServerExited
-
         raise ServerExited(target, ended_with)
 
 

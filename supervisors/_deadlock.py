@@ -1,0 +1,84 @@
+"""Which process waits for which, and the circle that one more wait would close."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from ._errors import CallingSelf, Deadlock
+from ._pid import AnyPid, current_process_var
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Wait(Protocol):
+    """What the main task of a process waits for: an answer, a start or an end that only ``server`` can bring about."""
+
+    server: AnyPid
+
+    @property
+    def holds(self) -> bool:
+        """False as soon as the wait is over, even if the waiting task has not run since, and when others than
+        ``server`` can end it as well."""
+        ...
+
+
+class EventWait:
+    """A wait for ``server`` until ``over(server)``: for its start or its end."""
+
+    __slots__ = ("_over", "server")
+
+    def __init__(self, server: AnyPid, over: Callable[[AnyPid], bool]) -> None:
+        self.server = server
+        self._over = over
+
+    @property
+    def holds(self) -> bool:
+        """See `Wait`."""
+        return not self._over(self.server)
+
+
+def check_deadlock(me: AnyPid, pid: AnyPid) -> None:
+    """Refuse that ``me`` waits for ``pid`` when that would never end: CallingSelf, or Deadlock with the whole chain.
+
+    A process waits for at most one other, so a circle is found by following pointers. A circle is refused even when
+    a timeout would break it some time.
+
+    Not detected, since nothing says who could end such a wait: calls that their server put off (`NO_REPLY`), waits
+    for any of several requests, events, locks and channels of trio, waits of a task that is not the main task of its
+    process, and a supervisor that starts or stops a child while that child, by way of others, waits for the
+    supervisor. A process that has been cancelled is taken to give up its wait, so a circle through one that clings to
+    it behind a shield is not seen either.
+    """
+    if pid is me:
+        raise CallingSelf(me)
+    chain = [me, pid]
+    # This ends: each wait was checked before it began, and what stops a walk today stops every later one.
+    while True:
+        wait = pid._blocked_on
+        if wait is None or not wait.holds or pid._scope.cancel_called:
+            return
+        pid = wait.server
+        chain.append(pid)
+        if pid is me:
+            raise Deadlock(chain)
+
+
+def main_process() -> AnyPid | None:
+    """The process whose main task this is. Another task of it may wait while the process goes on."""
+    me = current_process_var.get()
+    return me if me is not None and me._task is trio.lowlevel.current_task() else None
+
+
+def begin_wait(wait: Wait) -> AnyPid | None:
+    """Note that this process waits from now on. The one returned, if any, has its ``_blocked_on`` set back at the end.
+
+    Raises CallingSelf and Deadlock.
+    """
+    me = main_process()
+    if me is not None:
+        check_deadlock(me, wait.server)
+        me._blocked_on = wait
+    return me
