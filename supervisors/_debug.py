@@ -143,7 +143,7 @@ class ObservedFrom(From):
 
     def resolve_with(self, state: int, value: object) -> None:
         """Answer, and tell of it when it is the first answer and the server still lives."""
-        answers = self.pending and state != ABANDONED
+        answers = self.pending and state != ABANDONED and self.server.alive
         super().resolve_with(state, value)
         loop = self.server._loop
         if answers and loop is not None and loop.debug is not None:
