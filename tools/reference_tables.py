@@ -10,10 +10,13 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import attrs
+from conformance import SUITES, Row, RowTest, row_tests
+from conformance import rows as conformance_rows
 
 import paddock
 import paddock.config
@@ -21,8 +24,6 @@ import paddock.errors
 from paddock.sampling.parameters import PARAMETERS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-TESTS = DOCS.parent / "tests"
-_CONFORMANCE_TEST = re.compile(r"^(?:async )?def test_([sdgflr]\d\d)_(\w+)\(", re.MULTILINE)
 _TABLE = re.compile(r"(<!-- table: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -32,7 +33,7 @@ def cell(text: str) -> str:
     return text.replace("``", "`").replace("|", "\\|")
 
 
-def table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -129,15 +130,47 @@ def errors_table() -> str:
     return table(("error", "a kind of", "attributes", "meaning"), rows(paddock.PaddockError))
 
 
-def conformance_table() -> str:
-    """The behaviours of OTP that have a test, in the tests' words."""
-    found = [
-        (test[1].upper(), test[2].replace("_", " "), path.name)
-        for path in (TESTS / "supervisors").glob("test_*.py")
-        for test in _CONFORMANCE_TEST.finditer(path.read_text(encoding="utf-8"))
-    ]
-    order = sorted(found, key=lambda row: ("SDGFLR".index(row[0][0]), row[0]))
-    return table(("row", "behaviour", "test"), ((name, cell(words), f"`{file}`") for name, words, file in order))
+def conformance_table(suite: str) -> str:
+    """The rows of a suite of the conformance list, each with its tests and where it differs from OTP."""
+    tests = row_tests()
+
+    def shown(row: Row) -> tuple[str, ...]:
+        return (
+            row.id + "\\*" * row.core,
+            cell(row.behaviour),
+            "<br>".join(map(link, tests.get(row.id, ()))) or "none yet",
+            cell(row.differs),
+            cell(row.source),
+        )
+
+    def link(test: RowTest) -> str:
+        # as HTML, since MkDocs takes a Markdown link to what is not a page for a mistake
+        return f'<a href="../{test.file}">{test.name[len("test_s01_") :].replace("_", " ")}</a>'
+
+    chosen = (row for row in conformance_rows() if row.id[0] == suite)
+    return table(("row", "behaviour", "tests", "differs from OTP", "source"), map(shown, chosen))
+
+
+def conformance_counts() -> str:
+    """How many rows of each suite there are, and how many of them have a test."""
+    tests = row_tests()
+
+    def counted(name: str, rows: list[Row]) -> tuple[str, ...]:
+        having = [row for row in rows if row.id in tests]
+        with_tests = sum(len(tests[row.id]) for row in having)
+        numbers = (
+            len(rows),
+            sum(row.core for row in rows),
+            len(having),
+            with_tests,
+            sum(bool(row.differs) for row in rows),
+        )
+        return name, *map(str, numbers)
+
+    listed = conformance_rows()
+    lines = [counted(name, [row for row in listed if row.id[0] == suite]) for suite, name in SUITES.items()]
+    head = ("suite", "rows", "core", "rows with a test", "tests", "differ on purpose")
+    return table(head, iter([*lines, counted("all", listed)]))
 
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -145,7 +178,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "ModelConfig": lambda: configuration_table("ModelConfig"),
     "RuntimeConfig": lambda: configuration_table("RuntimeConfig"),
     "errors": errors_table,
-    "conformance": conformance_table,
+    "conformance": conformance_counts,
+    **{f"conformance.{suite}": partial(conformance_table, suite) for suite in SUITES},
 }
 
 
