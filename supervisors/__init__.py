@@ -4,6 +4,7 @@
 has. Read `GenServer`, `GenStatem`, `Supervisor` and `DynamicSupervisor` for what runs in it.
 """
 
+from ._application import Application, Applications
 from ._backoff import Backoff
 from ._behaviour import IGNORE, start, start_link, start_monitor
 from ._call import (
@@ -44,7 +45,10 @@ from ._errors import (
     AlreadyPresent,
     AlreadyRegistered,
     AlreadyStarted,
+    ApplicationEnded,
+    ApplicationFailed,
     BadAction,
+    BadApplication,
     BadChildSpec,
     BadFlags,
     BadReturnValue,
@@ -63,11 +67,13 @@ from ._errors import (
     NotFound,
     NotJoined,
     NotOwner,
+    NotStarted,
     RequestAbandoned,
     ServerExited,
     StartFailed,
     StartTimeout,
     SupervisorsError,
+    UnknownApplication,
 )
 from ._gen_server import GenServer
 from ._gen_statem import GenStatem
@@ -161,8 +167,13 @@ __all__ = [
     "AlreadyPresent",
     "AlreadyRegistered",
     "AlreadyStarted",
+    "Application",
+    "ApplicationEnded",
+    "ApplicationFailed",
+    "Applications",
     "Backoff",
     "BadAction",
+    "BadApplication",
     "BadChildSpec",
     "BadFlags",
     "BadReturnValue",
@@ -220,6 +231,7 @@ __all__ = [
     "NotFound",
     "NotJoined",
     "NotOwner",
+    "NotStarted",
     "Pid",
     "Postpone",
     "ProcessGroups",
@@ -256,6 +268,7 @@ __all__ = [
     "Target",
     "Timeout",
     "TimeoutAt",
+    "UnknownApplication",
     "Unregistered",
     "UpdateEventTimeout",
     "UpdateStateTimeout",

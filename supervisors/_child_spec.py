@@ -47,7 +47,8 @@ def _is_seconds(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
 
 
-def _tuple_start(start: Any) -> Any:
+def as_start(start: Any) -> Any:
+    """(function, args, kwargs) from that, from less of it, or from the function alone."""
     if isinstance(start, (tuple, list)):
         parts = tuple(start)
         if len(parts) == 1:
@@ -69,7 +70,7 @@ class ChildSpec:
     """
 
     id: Hashable
-    start: Start = attrs.field(converter=_tuple_start)
+    start: Start = attrs.field(converter=as_start)
     restart: Restart = "permanent"
     type: ChildType = attrs.field(default=attrs.Factory(lambda self: _type_of(self.start), takes_self=True))
     shutdown: float | ShutdownMode = attrs.field(

@@ -229,3 +229,45 @@ class NodeStopped(SupervisorsError, RuntimeError):
     def __init__(self, label: str) -> None:
         super().__init__(f"node {label!r} is not open; start processes inside `async with open_node()`")
         self.label = label
+
+
+class BadApplication(SupervisorsError, ValueError):
+    """A field of an application is wrong; ``field`` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"application, {field}: {message}")
+        self.field = field
+
+
+class UnknownApplication(SupervisorsError, LookupError):
+    """No application of that name was given to `Applications`."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"no application {name!r} is known; give it to Applications")
+        self.name = name
+
+
+class NotStarted(SupervisorsError):
+    """The application does not run, and has to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"application {name!r} does not run; start it first, or use ensure_all_started")
+        self.name = name
+
+
+class ApplicationFailed(StartFailed):
+    """An application did not come up; ``reason`` says why."""
+
+    def __init__(self, name: str, reason: Reason) -> None:
+        super().__init__(reason, name)
+        self.args = (f"application {name!r} did not start: {reason!r}",)
+        self.name = name
+
+
+class ApplicationEnded(SupervisorsError):
+    """An application without which the node may not go on has ended, and the node with it."""
+
+    def __init__(self, name: str, reason: Reason) -> None:
+        super().__init__(f"application {name!r} ended, and the node with it: {reason!r}")
+        self.name = name
+        self.reason = reason

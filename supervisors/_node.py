@@ -40,6 +40,8 @@ class Node:
     def __init__(self, label: str = "node", stop_seconds: float = math.inf) -> None:
         self.label = label
         self.stop_seconds = stop_seconds
+        self.stopping = False
+        """True from the end of the block on."""
         self.halts = False
         """Whether the interpreter is ended when a process cannot be; see `run`."""
         self.registry = Registry()
@@ -108,7 +110,7 @@ class Node:
 
     def end(self, failure: BaseException) -> None:
         """Have the block cancelled, everything stopped in good order, and then ``failure`` raised. Synchronous."""
-        if self.nursery is not None and self._failure is None:
+        if self.nursery is not None and self._failure is None and not self.stopping:
             self._failure = failure
             self.nursery.cancel_scope.cancel()
 
@@ -117,6 +119,7 @@ class Node:
 
         The first Ctrl-C, which may be the reason of the stop, lets it go on; the next brings its deadline forward.
         """
+        self.stopping = True
         self._stop_by = trio.current_time() + self.stop_seconds
         while True:
             try:
