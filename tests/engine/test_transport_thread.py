@@ -22,7 +22,7 @@ async def test_the_threads_end_with_the_block(tiny_model_path: Path) -> None:
     async with open_transport("thread") as transport:
         await load(transport, tiny_model_path)
         assert transport.os_pid is None
-        assert sorted(paddock_threads()) == ["paddock decode", "paddock tokenize"]
+        assert sorted(paddock_threads()) == ["paddock decode", "paddock state", "paddock tokenize"]
         decode = next(thread for thread in threading.enumerate() if thread.name == "paddock decode")
     decode.join(5)
     assert paddock_threads() == []

@@ -1,10 +1,10 @@
-"""The worker process: ``python -m paddock.engine.worker FD``, started by a port and by nobody else.
+"""The worker process: ``python -m paddock.engine.worker FD [ARENA]``, started by a port and by nobody else.
 
 The main thread reads frames from the socket ``FD`` and hands them to an
-:class:`~paddock.engine.worker.executor.Executor`. Nobody else holds the other end of that socket, so the end of the
-stream means that the parent is gone, however it went: the process then ends at once, in the middle of
-whatever llama.cpp does. (Linux's PR_SET_PDEATHSIG is not used: it fires when the *thread* that spawned the
-worker ends, and trio spawns from threads that come and go.)
+:class:`~paddock.engine.worker.executor.Executor`; the file ``ARENA`` holds saved blocks. Nobody else holds the other
+end of that socket, so the end of the stream means that the parent is gone, however it went: the process then ends at
+once, in the middle of whatever llama.cpp does. (Linux's PR_SET_PDEATHSIG is not used: it fires when the *thread* that
+spawned the worker ends, and trio spawns from threads that come and go.)
 
 Exit codes: 0 after Stop or the parent's end, 1 after a defect, 3 when the parent sent something that is no
 message.
@@ -50,17 +50,21 @@ _PARENT_CHECK_MICROSECONDS: Final = 500_000
 
 def main() -> NoReturn:
     """Runs until Stop, the parent's end or a fault; never returns."""
-    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
-        sys.exit("a worker is started by its model's port, with the number of its socket as the only argument")
+    numbers = sys.argv[1:]
+    if not 1 <= len(numbers) <= 2 or not all(number.isdecimal() for number in numbers):
+        sys.exit("a worker is started by its model's port, with the numbers of its socket and of its arena")
     prepare_signals()
-    connection = socket.socket(fileno=int(sys.argv[1]))
+    connection = socket.socket(fileno=int(numbers[0]))
     connection.set_inheritable(False)  # whatever llama.cpp's backends spawn must not hold the socket
     # The receiving thread waits for the GIL while the decode thread samples; the default of 5 ms is long for
     # an abort.
     sys.setswitchinterval(0.001)
     emit = FrameWriter(connection).emit
     forward_logs(emit)
-    executor = Executor(emit, _stopped)
+    arena_fd = int(numbers[1]) if len(numbers) == 2 else None
+    executor = Executor(emit, _stopped, arena_fd)
+    if arena_fd is not None:
+        os.close(arena_fd)  # it was duplicated, not to be inherited
     executor.start()
     _receive(connection, executor)
 

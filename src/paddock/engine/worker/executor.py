@@ -2,10 +2,10 @@
 
 :class:`Executor` owns the model and its context. Whoever receives messages (the *receiving thread*) hands
 each to :meth:`Executor.handle`, which never waits: Abort and Ping are dealt with at once, everything else
-goes to one of two OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of
+goes to one of three OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of
 threads for each calling thread, and a context must have one caller); the *tokenize thread* only reads the
-vocabulary, so that a prompt never waits for a decode. Answers leave through ``emit``, from any of the three
-threads.
+vocabulary, so that a prompt never waits for a decode; the *state thread* cuts saved sequences into blocks and puts
+them together. Answers leave through ``emit``, from any of these threads.
 """
 
 from __future__ import annotations
@@ -19,11 +19,14 @@ from pathlib import Path
 from typing import Final
 
 import attrs
+import msgspec
 import numpy as np
 
 from paddock.engine.worker.framing import fault_of
 from paddock.engine.worker.protocol import (
     Abort,
+    BlocksRestored,
+    BlocksSaved,
     Fault,
     FromWorker,
     Load,
@@ -33,7 +36,9 @@ from paddock.engine.worker.protocol import (
     LogitsSampled,
     Ping,
     Pong,
+    RestoreBlocks,
     SampleLogits,
+    SaveBlocks,
     Step,
     Stepped,
     Stop,
@@ -41,11 +46,15 @@ from paddock.engine.worker.protocol import (
     Tokenized,
     ToWorker,
 )
+from paddock.engine.worker.state_worker import AssembledState, StateWorker
 from paddock.errors import DecodeAborted, ModelLoadFailed, PaddockError, ProtocolError, WorkerBusy
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled
 from paddock.native.context import Context
-from paddock.native.model import NativeModel
+from paddock.native.exactness.certificate import Certificate
+from paddock.native.exactness.certify import certify
+from paddock.native.model import ModelLoadParameters, NativeModel
+from paddock.native.state.self_check import StateSupport, check_state
 from paddock.sampling.parameters import SamplingParameters
 
 __all__ = ["MAX_QUEUED_STEPS", "MAX_QUEUED_TEXTS", "Executor"]
@@ -59,18 +68,24 @@ MAX_QUEUED_TEXTS: Final = 1024
 
 
 class Executor:
-    """One model, one context, two threads. ``start``, then ``handle`` until Stop; then ``join``.
+    """One model, one context, three threads. ``start``, then ``handle`` until Stop; then ``join``.
 
     ``emit`` must be callable from any thread and must not raise. ``stopped`` is called on the decode thread
-    as its last deed, after everything native has been freed.
+    as its last deed, after everything native has been freed. ``arena_fd`` is the file that saved blocks lie in,
+    which is duplicated.
     """
 
-    def __init__(self, emit: Callable[[FromWorker], None], stopped: Callable[[], None]) -> None:
+    def __init__(
+        self, emit: Callable[[FromWorker], None], stopped: Callable[[], None], arena_fd: int | None = None
+    ) -> None:
         self._emit = emit
         self._stopped = stopped
         self._model: NativeModel | None = None
         self._context: Context | None = None
-        self._work: queue.SimpleQueue[tuple[int, Load | Step | SampleLogits | Stop]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[tuple[int, Load | Step | SampleLogits | SaveBlocks | AssembledState | Stop]] = (
+            queue.SimpleQueue()
+        )
+        self._states = StateWorker(emit, lambda assembled: self._work.put((0, assembled)), arena_fd)
         self._texts: queue.SimpleQueue[Tokenize | None] = queue.SimpleQueue()
         self._stopping = False
         self._reported = -1.0
@@ -86,16 +101,18 @@ class Executor:
         self._tokenize_thread = threading.Thread(target=self._tokenize_loop, name="paddock tokenize", daemon=True)
 
     def start(self) -> None:
-        """Starts both threads."""
+        """Starts the threads."""
+        self._states.start()
         self._decode_thread.start()
         self._tokenize_thread.start()
 
     def join(self, timeout: float) -> bool:
-        """Waits for both threads to end; False when ``timeout`` seconds were not enough."""
+        """Waits for all threads to end; False when ``timeout`` seconds were not enough."""
         deadline = time.monotonic() + timeout
         for thread in (self._decode_thread, self._tokenize_thread):
             thread.join(max(0.0, deadline - time.monotonic()))
-        return not (self._decode_thread.is_alive() or self._tokenize_thread.is_alive())
+        ended = self._states.join(max(0.0, deadline - time.monotonic()))
+        return ended and not (self._decode_thread.is_alive() or self._tokenize_thread.is_alive())
 
     def handle(self, message: ToWorker) -> None:
         """Takes one message. Never waits; called by the receiving thread only."""
@@ -111,6 +128,8 @@ class Executor:
                     self._refuse(message, WorkerBusy("texts", MAX_QUEUED_TEXTS))
                     return
                 self._texts.put(message)
+            case SaveBlocks() | RestoreBlocks():
+                self._handle_state(message)
             case Ping():
                 since = self._busy_since
                 seconds = 0.0 if since is None else time.monotonic() - since
@@ -124,29 +143,45 @@ class Executor:
                 self._abort()
                 self._work.put((0, message))
 
+    def _handle_state(self, message: SaveBlocks | RestoreBlocks) -> None:
+        try:
+            self._states.admit()
+        except WorkerBusy as error:
+            self._refuse(message, error)
+            return
+        if isinstance(message, SaveBlocks):
+            self._work.put((0, message))
+        else:
+            self._states.restore(message)
+
     def _abort(self) -> None:
         with self._abort_lock:
             self._abort_through = self._received
             if self._decoding is not None:
                 self._decoding.abort()
 
-    def _refuse(self, message: Step | SampleLogits | Tokenize, error: BaseException) -> None:
+    def _refuse(
+        self, message: Step | SampleLogits | Tokenize | SaveBlocks | RestoreBlocks, error: BaseException
+    ) -> None:
         self._emit(refusal_of(message, fault_of(error)))
 
     # --- decode thread ----------------------------------------------------------------------------------
 
     def _decode_loop(self) -> None:
         try:
-            while (answer := self._next_answer()) is not None:
-                self._emit(answer)
+            while not isinstance(answer := self._next_answer(), Stop):
+                if answer is not None:
+                    self._emit(answer)
             self._texts.put(None)
+            self._states.stop()
             self._tokenize_thread.join()  # it reads the model that is freed next
+            self._states.join()
             self._free()
         finally:
             self._stopped()
 
-    def _next_answer(self) -> FromWorker | None:
-        """Takes the next message and carries it out; None for Stop."""
+    def _next_answer(self) -> FromWorker | Stop | None:
+        """Takes the next message and carries it out; None where the state worker answers."""
         number, message = self._work.get()
         self._busy_since = time.monotonic()
         try:
@@ -155,10 +190,16 @@ class Executor:
                     return self._step(number, message)
                 case SampleLogits():
                     return self._sample_logits(message)
+                case SaveBlocks():
+                    self._states.save_from(self._context, message)
+                    return None
+                case AssembledState():
+                    self._states.restore_into(self._context, message)
+                    return None
                 case Load():
                     return self._load(message)
                 case Stop():
-                    return None
+                    return message
         finally:
             self._busy_since = None
 
@@ -169,9 +210,19 @@ class Executor:
         try:
             if self._model is not None:
                 raise ProtocolError("this worker has loaded a model already")
-            self._model = NativeModel.load(path, message.model, self._progress)
+            loading = ModelLoadParameters(**message.model)  # type: ignore[arg-type]  # its validators check
+            self._model = NativeModel.load(path, loading, self._progress)
             self._context = Context.create(self._model, message.context)
-            return describe(self._model, self._context, time.monotonic() - started)
+            certificate: Certificate | None = None
+            if message.probe is not None:
+                certificate = certify(self._model, self._context, loading, message.probe, lambda: self._stopping)
+            support = StateSupport("none", problem="no state is to be saved")
+            if message.block_tokens > 0:
+                support = check_state(self._context, self._model.n_vocab)
+            self._states.serve(support.layout, message.block_tokens, self._context.sizes().n_ctx_seq)
+            seconds = time.monotonic() - started
+            loaded = describe(self._model, self._context, support, message.block_tokens, seconds)
+            return msgspec.structs.replace(loaded, certificate=certificate)
         except PaddockError as error:
             failure = error
         except Exception as error:
@@ -256,7 +307,7 @@ class Executor:
             self._emit(answer)
 
 
-def describe(model: NativeModel, context: Context, seconds: float) -> Loaded:
+def describe(model: NativeModel, context: Context, support: StateSupport, block_tokens: int, seconds: float) -> Loaded:
     """What the parent has to know of a model that serves."""
     table = model.piece_table()
     sizes = context.sizes()
@@ -277,6 +328,10 @@ def describe(model: NativeModel, context: Context, seconds: float) -> Loaded:
         memory={"model": model.facts.file_size, "kv": sizes.kv_bytes},
         build=library.build().fingerprint,
         seconds=seconds,
+        state=support.kind,
+        state_problem=support.problem,
+        block_bytes=0 if support.layout is None else support.layout.payload_bytes(block_tokens),
+        token_bytes=0 if support.layout is None else support.layout.token_bytes,
     )
 
 
@@ -291,7 +346,7 @@ def positions_of(context: Context, chunks: Sequence[Chunk]) -> dict[int, int]:
     return positions
 
 
-def refusal_of(message: Step | SampleLogits | Tokenize, fault: Fault) -> FromWorker:
+def refusal_of(message: Step | SampleLogits | Tokenize | SaveBlocks | RestoreBlocks, fault: Fault) -> FromWorker:
     """The answer to a message that was not carried out."""
     match message:
         case Step():
@@ -300,3 +355,7 @@ def refusal_of(message: Step | SampleLogits | Tokenize, fault: Fault) -> FromWor
             return LogitsSampled(message.request_id, None, fault)
         case Tokenize():
             return Tokenized(message.request_id, [], fault)
+        case SaveBlocks():
+            return BlocksSaved(message.request_id, [], 0.0, 0.0, fault)
+        case RestoreBlocks():
+            return BlocksRestored(message.request_id, 0, [], 0.0, 0.0, fault)

@@ -23,8 +23,12 @@ __all__ = [
     "LogitsDone",
     "PingWorker",
     "PortUp",
+    "RestoreBlocksDone",
+    "RunRestoreBlocks",
     "RunSampleLogits",
+    "RunSaveBlocks",
     "RunStep",
+    "SaveBlocksDone",
     "StartWorker",
     "StepDone",
     "TokenizeText",
@@ -135,6 +139,62 @@ class RunSampleLogits:
 class LogitsDone:
     step_id: int
     sampled: Sampled | None = attrs.field(repr=False)
+    error: PaddockError | None = None
+
+
+@attrs.frozen
+class RunSaveBlocks:
+    """Cast, answered by the cast :class:`SaveBlocksDone`: :class:`paddock.engine.worker.protocol.SaveBlocks`.
+
+    The slots are allocated in the arena and need not be committed. It reads the sequence as the steps cast before
+    have left it; a step cast behind it may release the sequence. No answer when the worker dies, as for steps.
+    """
+
+    reply_to: sup.Pid[Any]
+    work_id: int
+    sequence_id: int
+    generation: int
+    first_block: int
+    slots: list[int]
+
+
+@attrs.frozen
+class SaveBlocksDone:
+    """``checksums``, one for each slot, where ``error`` is None. WorkerBusy: later. ``seconds`` are the worker's own,
+    ``decode_seconds`` those in which it could not decode."""
+
+    work_id: int
+    checksums: list[bytes] = attrs.field(repr=False)
+    seconds: float
+    decode_seconds: float
+    error: PaddockError | None = None
+
+
+@attrs.frozen
+class RunRestoreBlocks:
+    """Cast, answered by the cast :class:`RestoreBlocksDone`: :class:`paddock.engine.worker.protocol.RestoreBlocks`.
+
+    The sequence must have been opened by a step cast before, and no step may touch it until the answer.
+    """
+
+    reply_to: sup.Pid[Any]
+    work_id: int
+    sequence_id: int
+    generation: int
+    blocks: list[protocol.BlockRef] = attrs.field(repr=False)
+    n_tokens: int
+
+
+@attrs.frozen
+class RestoreBlocksDone:
+    """``n_tokens`` is what the sequence holds: all that were asked for, or 0 where ``bad`` (indexes of blocks that
+    are not what their checksums say) is not empty or ``error`` is set."""
+
+    work_id: int
+    n_tokens: int
+    bad: list[int]
+    seconds: float
+    decode_seconds: float
     error: PaddockError | None = None
 
 

@@ -19,6 +19,7 @@ import psutil
 import trio
 
 import supervisors as sup
+from paddock.cache.arena import Arena
 from paddock.engine.worker import protocol
 from paddock.engine.worker.framing import error_of
 from paddock.engine.worker.log import WorkerLog
@@ -28,8 +29,12 @@ from paddock.engine.worker.messages import (
     LogitsDone,
     PingWorker,
     PortUp,
+    RestoreBlocksDone,
+    RunRestoreBlocks,
     RunSampleLogits,
+    RunSaveBlocks,
     RunStep,
+    SaveBlocksDone,
     StartWorker,
     StepDone,
     TokenizeText,
@@ -72,7 +77,8 @@ class Port(sup.GenServer):
     ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the
     LoadProgressed and WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment``
     is added to the worker's environment, ``worker_command`` replaces the command that starts it (a wrapper
-    such as ``numactl``). ``stop_seconds`` is the worker's time from Stop to its end before it is killed.
+    such as ``numactl``). ``stop_seconds`` is the worker's time from Stop to its end before it is killed. ``arena`` is
+    where workers save blocks; it outlives them and this port, and belongs to whoever made it.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Port(sup.GenServer):
         environment: Mapping[str, str] | None = None,
         worker_command: Sequence[str] = WORKER_COMMAND,
         stop_seconds: float = STOP_SECONDS,
+        arena: Arena | None = None,
     ) -> None:
         self._owner = owner
         self._isolation: Isolation = isolation
@@ -91,12 +98,15 @@ class Port(sup.GenServer):
         self._environment = environment
         self._worker_command = worker_command
         self._stop_seconds = stop_seconds
+        self._arena = arena
         self._state = "idle"
         self._attendant: sup.Pid[Any] | None = None
         self._transport: Transport | None = None
         self._request_ids = itertools.count(1)
         self._calls: dict[int, sup.From] = {}
         self._steps: dict[int, RunStep | RunSampleLogits] = {}
+        self._saves: dict[int, RunSaveBlocks] = {}
+        self._restores: dict[int, RunRestoreBlocks] = {}
 
     async def init(self) -> None:
         sup.trap_exits(True)  # so that terminate runs, and the worker is gone before the port is, whoever ends it
@@ -154,6 +164,14 @@ class Port(sup.GenServer):
                 self._run(message)
             case protocol.LogitsSampled():
                 self._logits_sampled(message)
+            case RunSaveBlocks():
+                self._save(message)
+            case RunRestoreBlocks():
+                self._restore(message)
+            case protocol.BlocksSaved():
+                self._saved(message)
+            case protocol.BlocksRestored():
+                self._restored(message)
             case protocol.Pong(request_id):
                 self._answer(request_id, message)
             case AbortDecode():
@@ -204,6 +222,24 @@ class Port(sup.GenServer):
         else:
             self._steps[number] = work
 
+    def _save(self, work: RunSaveBlocks) -> None:
+        number = next(self._request_ids)
+        try:
+            self._send(protocol.SaveBlocks(number, work.sequence_id, work.generation, work.first_block, work.slots))
+        except PaddockError as error:
+            sup.cast(work.reply_to, SaveBlocksDone(work.work_id, [], 0.0, 0.0, error))
+        else:
+            self._saves[number] = work
+
+    def _restore(self, work: RunRestoreBlocks) -> None:
+        number = next(self._request_ids)
+        try:
+            self._send(protocol.RestoreBlocks(number, work.sequence_id, work.generation, work.blocks, work.n_tokens))
+        except PaddockError as error:
+            sup.cast(work.reply_to, RestoreBlocksDone(work.work_id, 0, [], 0.0, 0.0, error))
+        else:
+            self._restores[number] = work
+
     # --- from the worker ----------------------------------------------------------------------------------
 
     def _stepped(self, message: protocol.Stepped) -> None:
@@ -218,6 +254,21 @@ class Port(sup.GenServer):
         if work is not None:
             error = None if message.fault is None else error_of(message.fault)
             sup.cast(work.reply_to, LogitsDone(work.step_id, message.sampled, error))
+
+    def _saved(self, message: protocol.BlocksSaved) -> None:
+        work = self._saves.pop(message.request_id, None)
+        if work is not None:
+            error = None if message.fault is None else error_of(message.fault)
+            done = SaveBlocksDone(work.work_id, message.checksums, message.seconds, message.decode_seconds, error)
+            sup.cast(work.reply_to, done)
+
+    def _restored(self, message: protocol.BlocksRestored) -> None:
+        work = self._restores.pop(message.request_id, None)
+        if work is not None:
+            error = None if message.fault is None else error_of(message.fault)
+            n_tokens, bad = message.n_tokens, message.bad
+            done = RestoreBlocksDone(work.work_id, n_tokens, bad, message.seconds, message.decode_seconds, error)
+            sup.cast(work.reply_to, done)
 
     def _answer(self, request_id: int, answer: object) -> None:
         from_ = self._calls.pop(request_id, None)
@@ -249,6 +300,7 @@ class Port(sup.GenServer):
             self._environment,
             self._worker_command,
             self._stop_seconds,
+            self._arena,
         )
 
     async def terminate(self, reason: object) -> None:
@@ -270,6 +322,7 @@ async def attend(
     environment: Mapping[str, str] | None,
     worker_command: Sequence[str],
     stop_seconds: float,
+    arena: Arena | None = None,
 ) -> None:
     """The attendant: waits, opens a worker, casts to ``port`` what comes from it. Cancelled, it ends the
     worker."""
@@ -278,7 +331,11 @@ async def attend(
     refusal: PaddockError | None = None
     try:
         async with open_transport(
-            isolation, environment=environment, command=worker_command, stop_seconds=stop_seconds
+            isolation,
+            environment=environment,
+            command=worker_command,
+            stop_seconds=stop_seconds,
+            arena_fd=None if arena is None else arena.fd,
         ) as transport:
             sup.cast(port, _Opened(transport))
             transport.send(_encodable(load))

@@ -76,19 +76,27 @@ class ProcessTransport:
 
     @classmethod
     async def start(
-        cls, nursery: trio.Nursery, environment: Mapping[str, str], command: Sequence[str]
+        cls,
+        nursery: trio.Nursery,
+        environment: Mapping[str, str],
+        command: Sequence[str],
+        arena_fd: int | None = None,
     ) -> ProcessTransport:
         """Spawns from a thread, since fork and exec take milliseconds in a large process. Not cancellable."""
         ours, theirs = socket.socketpair()
+        inherited = [theirs.fileno()]
         try:
+            if arena_fd is not None:
+                # The arena may be closed, and its number be another file's, while the thread spawns.
+                inherited.append(os.dup(arena_fd))
             ours.setblocking(False)
             _parent_ends.add(ours)
             process = await trio.lowlevel.open_process(
-                [*command, str(theirs.fileno())],
+                [*command, *map(str, inherited)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=inherited,
                 process_group=0,  # out of reach of the terminal's Ctrl-C from the first instruction on
                 env=worker_environment(environment),
             )
@@ -97,6 +105,8 @@ class ProcessTransport:
             raise
         finally:
             theirs.close()
+            for number in inherited[1:]:
+                os.close(number)
         transport = cls(process, ours)
         nursery.start_soon(transport._attend_streams)
         return transport

@@ -12,9 +12,13 @@ from __future__ import annotations
 import msgspec
 
 from paddock.native.batch import Chunk, Sampled
+from paddock.native.exactness.certificate import Certificate, ProbeOrder
 
 __all__ = [
     "Abort",
+    "BlockRef",
+    "BlocksRestored",
+    "BlocksSaved",
     "Fault",
     "FromWorker",
     "Load",
@@ -26,7 +30,9 @@ __all__ = [
     "OpenSequence",
     "Ping",
     "Pong",
+    "RestoreBlocks",
     "SampleLogits",
+    "SaveBlocks",
     "SequenceRef",
     "Step",
     "Stepped",
@@ -75,6 +81,10 @@ class Load(msgspec.Struct, frozen=True, tag=True):
     """Keyword arguments of :class:`paddock.native.context.ContextParameters`."""
     raw_path: bytes = b""
     """The path as :func:`os.fsencode` gives it, for a file name that is no Unicode; ``path`` then shows it."""
+    probe: ProbeOrder | None = None
+    """What is to be found out about exactness before the model serves; None for nothing."""
+    block_tokens: int = 0
+    """Tokens of one block of saved state; 0 where no state is to be saved."""
 
 
 class Tokenize(msgspec.Struct, frozen=True, tag=True):
@@ -107,6 +117,42 @@ class SampleLogits(msgspec.Struct, frozen=True, tag=True):
     logits: bytes
 
 
+class BlockRef(msgspec.Struct, frozen=True, array_like=True):
+    """A block in the arena: where its slot begins, and the XXH3-128 of its payload (16 bytes)."""
+
+    offset: int
+    checksum: bytes
+
+
+class SaveBlocks(msgspec.Struct, frozen=True, tag=True):
+    """Saves whole blocks of a sequence into slots of the arena; answered by BlocksSaved.
+
+    Block i holds the tokens from ``i * block_tokens`` on. ``slots[k]`` is the offset of the slot for block
+    ``first_block + k``; the parent leaves all of them alone until the answer. The state is read between the steps
+    sent before and those sent after, so that a step behind may release the sequence.
+    """
+
+    request_id: int
+    sequence_id: int
+    generation: int
+    first_block: int
+    slots: list[int]
+
+
+class RestoreBlocks(msgspec.Struct, frozen=True, tag=True):
+    """Fills an open, empty sequence with its first ``n_tokens`` tokens; answered by BlocksRestored.
+
+    ``blocks`` hold them from the first block on; the last one may hold more. All are verified before llama.cpp sees
+    any. The slots are left alone, and no step touches the sequence, until the answer.
+    """
+
+    request_id: int
+    sequence_id: int
+    generation: int
+    blocks: list[BlockRef]
+    n_tokens: int
+
+
 class Abort(msgspec.Struct, frozen=True, tag=True):
     """Ends the decode call in progress, if there is one, and those of the steps that are still queued: each
     answers with the fault DecodeAborted. Their releases and opens are applied all the same."""
@@ -122,7 +168,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Frees the context and ends the worker with exit code 0."""
 
 
-ToWorker = Load | Tokenize | Step | SampleLogits | Abort | Ping | Stop
+ToWorker = Load | Tokenize | Step | SampleLogits | SaveBlocks | RestoreBlocks | Abort | Ping | Stop
 
 
 # --- from the worker ------------------------------------------------------------------------------------
@@ -162,6 +208,16 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     build: str
     """The build fingerprint of the llama.cpp library."""
     seconds: float
+    certificate: Certificate | None = None
+    """What the probe found; None where none was asked for."""
+    state: str = "none"
+    """How sequences can be saved: "blocks", "snapshot" (only whole, which the protocol does not do) or "none"."""
+    state_problem: str = ""
+    """Why it is not "blocks"."""
+    block_bytes: int = 0
+    """Bytes of a block's payload; 0 unless ``state`` is "blocks"."""
+    token_bytes: int = 0
+    """Bytes of one token in it."""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag=True):
@@ -194,6 +250,34 @@ class LogitsSampled(msgspec.Struct, frozen=True, tag=True):
     fault: Fault | None = None
 
 
+class BlocksSaved(msgspec.Struct, frozen=True, tag=True):
+    """``checksums``: one for each slot, in their order; with a fault, of those slots that were filled before it.
+
+    ``seconds`` from the begin of the read to the answer, of which ``decode_seconds`` on the decode thread.
+    """
+
+    request_id: int
+    checksums: list[bytes]
+    seconds: float
+    decode_seconds: float
+    fault: Fault | None = None
+
+
+class BlocksRestored(msgspec.Struct, frozen=True, tag=True):
+    """``n_tokens`` is what the sequence holds now: as many as were asked for, or 0.
+
+    ``bad``: the indexes of blocks that are not what their checksums say; any of them, or a fault, and nothing was
+    applied. ``seconds`` from the begin of verifying to the answer, of which ``decode_seconds`` on the decode thread.
+    """
+
+    request_id: int
+    n_tokens: int
+    bad: list[int]
+    seconds: float
+    decode_seconds: float
+    fault: Fault | None = None
+
+
 class Pong(msgspec.Struct, frozen=True, tag=True):
     request_id: int
     decoding_seconds: float
@@ -207,4 +291,6 @@ class Log(msgspec.Struct, frozen=True, tag=True):
     text: str
 
 
-FromWorker = LoadProgress | Loaded | LoadFailed | Tokenized | Stepped | LogitsSampled | Pong | Log
+FromWorker = (
+    LoadProgress | Loaded | LoadFailed | Tokenized | Stepped | LogitsSampled | BlocksSaved | BlocksRestored | Pong | Log
+)

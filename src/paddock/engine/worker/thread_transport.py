@@ -1,4 +1,4 @@
-"""A worker in two threads of this process."""
+"""A worker in threads of this process."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _log = structlog.get_logger("paddock.port")
 
 
 class ThreadTransport:
-    """A worker in two threads; made, and documented, by :mod:`paddock.engine.worker.transport`.
+    """A worker in threads; made, and documented, by :mod:`paddock.engine.worker.transport`.
 
     The decode thread holds the GIL while it samples, so this trades the trio thread's latency for a simpler
     process; and a fault in llama.cpp ends the whole process.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], arena_fd: int | None = None) -> None:
         _check_environment(environment)
         self._token = trio.lowlevel.current_trio_token()
         self._received: deque[FromWorker] = deque()
         self._arrival = trio.lowlevel.ParkingLot()
         self._ended = trio.Event()
-        self._executor = Executor(self._emit, self._stopped)
+        self._executor = Executor(self._emit, self._stopped, arena_fd)
         self._executor.start()
 
     @property

@@ -1,4 +1,4 @@
-"""How a port reaches its worker: a child process behind a socket pair, or two threads of this process.
+"""How a port reaches its worker: a child process behind a socket pair, or threads of this process.
 
 :func:`open_transport` is the way in. Both transports take the same messages, answer with the same ones, and
 end in the same way: :meth:`receive` raises WorkerDied when the worker is gone.
@@ -51,22 +51,24 @@ async def open_transport(
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = WORKER_COMMAND,
     stop_seconds: float = STOP_SECONDS,
+    arena_fd: int | None = None,
 ) -> AsyncIterator[Transport]:
     """Starts a worker that has nothing loaded, and ends it when the block ends, however it ends: Stop, at
     most ``stop_seconds`` of patience, SIGKILL. The end is shielded from cancellation and takes bounded time.
 
     ``environment`` is added to the worker's environment; with threads it must be in force already or the
     library not yet loaded (InvalidConfiguration). ``command`` starts a process worker; the socket's number is
-    appended to it. OSError when no process can be made.
+    appended to it. ``arena_fd`` is the file of the arena that it saves blocks in, which it gets a duplicate of. OSError
+    when no process can be made.
     """
     failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         transport: ProcessTransport | ThreadTransport | None = None
         try:
             if isolation == "process":
-                transport = await ProcessTransport.start(nursery, environment or {}, command)
+                transport = await ProcessTransport.start(nursery, environment or {}, command, arena_fd)
             else:
-                transport = ThreadTransport(environment or {})
+                transport = ThreadTransport(environment or {}, arena_fd)
             yield transport
         except Exception as error:
             failure = error  # raised below, outside of the nursery, which would wrap it into a group
