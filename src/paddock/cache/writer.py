@@ -1,0 +1,227 @@
+"""The writer: opens the folder, learns what is in it, writes blocks to it, and keeps it within its budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import trio
+
+import supervisors as sup
+from paddock.cache.block_file import BlockHeader, file_bytes
+from paddock.cache.block_store import BlockStore, OpenModel
+from paddock.cache.blocks import DiskBlock, RamBlock
+from paddock.cache.disk_tier import DiskTier
+from paddock.cache.folder import CacheFolder, ScannedFile, scan
+from paddock.cache.keys import Identity
+from paddock.cache.messages import Describe, ThreadsDone, Wake
+from paddock.errors import BlockRefused, CacheFolderUnusable
+
+__all__ = ["DiskWriter"]
+
+_SLICE_SECONDS = 0.1
+"""After so long the writer looks at its mailbox again."""
+_SCAN_SLICE = 256
+"""Files that enter the index between two checkpoints."""
+_TOUCHES = 256
+_RESCAN_SECONDS = 60.0
+"""How often the folder is listed again, for what other processes have written and removed."""
+
+
+class DiskWriter(sup.GenServer):
+    """One for each runtime. All I/O is done in threads, one call at a time."""
+
+    def __init__(self, server: sup.Target, store: BlockStore, tier: DiskTier) -> None:
+        self._server = server
+        self._store = store
+        self._tier = tier
+        self._rescan_at = math.inf
+        self._identities: list[Identity] = []
+
+    async def init(self) -> None:
+        self._tier.woken = False
+        self._wake()
+
+    def _wake(self) -> None:
+        me = sup.self()
+        self._tier.wake(lambda: sup.cast(me, Wake()))
+
+    async def handle_cast(self, message: object) -> sup.Timeout | None:
+        match message:
+            case Wake():
+                self._tier.woken = False
+            case Describe(identity):
+                self._identities.append(identity)
+            case _:
+                raise TypeError(f"unknown message {type(message).__name__}")
+        return await self._work()
+
+    async def handle_timeout(self) -> sup.Timeout | None:
+        return await self._work()
+
+    async def _work(self) -> sup.Timeout | None:
+        """Does what there is to do, for a while; then waits for the next message or for the next appointment."""
+        tier = self._tier
+        if tier.opening_due(trio.current_time()):
+            await self._open()
+        if trio.current_time() >= self._rescan_at:
+            await self._scan()
+        until = trio.current_time() + _SLICE_SECONDS
+        while tier.writable and trio.current_time() < until:
+            if self._identities:
+                await self._describe(self._identities.pop())
+            elif (block := self._store.index.next_due()) is not None:
+                await self._spill(block)
+            else:
+                break
+        tier.answer_waiting()
+        if tier.writable and self._store.index.next_due() is not None:
+            self._wake()
+            return None
+        await self._touch()
+        appointment = tier.retry_at if tier.retry_at is not None else self._rescan_at
+        if appointment == math.inf:
+            return None
+        return sup.Timeout(max(0.001, appointment - trio.current_time()))
+
+    # --- opening ------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        tier = self._tier
+        assert tier.path is not None
+        if tier.folder is not None:
+            await trio.to_thread.run_sync(tier.folder.close)
+        try:
+            folder = await trio.to_thread.run_sync(CacheFolder.open, tier.path)
+        except CacheFolderUnusable as error:
+            tier.opening_failed(error.problem, trio.current_time())
+            return
+        tier.opened(folder, trio.current_time())
+        await self._scan()
+
+    async def _scan(self) -> None:
+        """Brings the index up to date with the folder, and the folder within its budget."""
+        tier, index = self._tier, self._store.index
+        self._rescan_at = trio.current_time() + _RESCAN_SECONDS
+        if tier.folder is None:
+            return
+        known = {key for key, _ in index.files()}
+        iterator = scan(tier.folder.path)
+        found: list[ScannedFile] = []
+        try:
+            while (part := await trio.to_thread.run_sync(next, iterator, None)) is not None:
+                found += part
+        except OSError as error:
+            tier.opening_failed(error.strerror or str(error), trio.current_time())
+            return
+        order = await trio.to_thread.run_sync(_newest_first, found)
+        shared: dict[DiskBlock, DiskBlock] = {}
+        for start in range(0, len(order), _SCAN_SLICE):
+            part = [found[number] for number in order[start : start + _SCAN_SLICE]]
+            blocks = [DiskBlock(file.identity, file.file_bytes) for file in part]
+            index.add_older_files((file.key, shared.setdefault(b, b)) for file, b in zip(part, blocks, strict=True))
+            known.difference_update(file.key for file in part)
+            await trio.lowlevel.checkpoint()
+        for key in known:
+            index.remove_file(key)  # another process removed it
+        await self._remove(index.excess_files())
+
+    async def _remove(self, keys: Sequence[bytes]) -> None:
+        """Removes files from the index, and then from the folder."""
+        folder = self._tier.folder
+        blocks = [(key, self._store.index.remove_file(key)) for key in keys]
+        files = [(block.identity, key) for key, block in blocks if block is not None]
+        self._store.counters.evicted_disk_blocks += len(files)
+        if folder is not None and folder.writable and files:
+            self._store.counters.disk_errors += await trio.to_thread.run_sync(_remove_files, folder, files)
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    async def _spill(self, block: RamBlock) -> None:
+        """Writes one block; whatever goes wrong concerns this block or the tier, never a model."""
+        store, tier = self._store, self._tier
+        index, folder = store.index, tier.folder
+        assert folder is not None
+        model = store.begin_spill(block)
+        payload_bytes = model.slots.payload_bytes
+        size = file_bytes(len(block.content.classes), payload_bytes)
+        taken = False
+        try:
+            victims = index.room_on_disk(size)
+            if victims is None:
+                return
+            index_files = [(key, index.remove_file(key)) for key in victims]
+            files = [(gone.identity, key) for key, gone in index_files if gone is not None]
+            store.counters.evicted_disk_blocks += len(files)
+            index.take_disk_bytes(size)
+            taken = True
+            header = BlockHeader(model.digest, block.content, payload_bytes, block.checksum)
+            store.counters.disk_errors += await trio.to_thread.run_sync(_write, folder, files, header, model, block)
+            index.add_file(block.content.key, DiskBlock(model.identity, size), counted=True)
+            taken = False
+            store.counters.spilled_blocks += 1
+        except BlockRefused:
+            store.condemn([block.content.key])
+        except OSError as error:
+            tier.failed(error.strerror or str(error), trio.current_time())
+        finally:
+            if taken:
+                index.give_back_disk_bytes(size)
+            store.end_spill(block, model)
+            if model.closing:
+                sup.cast(self._server, ThreadsDone(model.handle))
+
+    async def _describe(self, identity: Identity) -> None:
+        folder = self._tier.folder
+        assert folder is not None
+        try:
+            await trio.to_thread.run_sync(folder.describe, identity)
+        except OSError as error:
+            self._tier.failed(error.strerror or str(error), trio.current_time())
+
+    async def _touch(self) -> None:
+        folder = self._tier.folder
+        if folder is None or not self._tier.writable:
+            return
+        used = [(block.identity, key) for key, block in self._store.index.take_touched(_TOUCHES)]
+        if used:
+            await trio.to_thread.run_sync(_touch_files, folder, used)
+
+    async def terminate(self, reason: sup.Reason) -> None:
+        """Gives the writer's lock back, unless the process is about to be started again."""
+        folder = self._tier.folder
+        if folder is not None and isinstance(reason, sup.Shutdown):
+            self._tier.folder = None
+            await trio.to_thread.run_sync(folder.close)
+
+
+def _newest_first(files: Sequence[ScannedFile]) -> list[int]:
+    used = np.fromiter((file.used_ns for file in files), np.int64, len(files))
+    order: list[int] = np.argsort(-used, kind="stable").tolist()
+    return order
+
+
+def _write(
+    folder: CacheFolder, victims: Sequence[tuple[str, bytes]], header: BlockHeader, model: OpenModel, block: RamBlock
+) -> int:
+    """In a thread: first the files that make room are removed, then the block is written. Failed removals."""
+    failed = _remove_files(folder, victims)
+    with model.slots.payload(block.slot.offset) as payload:
+        folder.write(header, payload)
+    return failed
+
+
+def _remove_files(folder: CacheFolder, files: Sequence[tuple[str, bytes]]) -> int:
+    failed = 0
+    for identity, key in files:
+        try:
+            folder.remove(identity, key)
+        except OSError:
+            failed += 1
+    return failed
+
+
+def _touch_files(folder: CacheFolder, files: Sequence[tuple[str, bytes]]) -> None:
+    for identity, key in files:
+        folder.touch(identity, key)
