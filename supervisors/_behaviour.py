@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import trio
 
-from ._deadlock import EventWait, begin_wait
+from ._deadlock import ProcessWait, begin_wait
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
 from ._process import cancel_with, function_label, kill, launch
@@ -123,18 +123,16 @@ async def start_in(
         raise NodeStopped(node.label)
     me = current_process()
     pid, body, body_args = prepare(node, start, args, kwargs, parent=me, name=name, label=label)
-    event = trio.Event()
     node.adopt(pid)
     launch(nursery, pid, body, body_args)
     if pid.ready:
         await trio.lowlevel.checkpoint()
         return pid
-    pid._ready_watcher = lambda _: event.set()
+    wait = pid._ready_watcher = ProcessWait(pid, started_or_ended)
     # so that an init that calls its starter is told of the deadlock
-    waiting = begin_wait(EventWait(pid, started_or_ended))
+    waiting = begin_wait(wait)
     try:
-        with trio.move_on_after(timeout):
-            await event.wait()
+        await wait.wait(timeout)
     finally:
         if waiting is not None:
             waiting._blocked_on = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -25,19 +26,42 @@ class Wait(Protocol):
         ...
 
 
-class EventWait:
-    """A wait for ``server`` until ``over(server)``: for its start or its end."""
+class ProcessWait:
+    """A task's wait for the start or the end of ``server``, over as soon as ``over(server)``.
 
-    __slots__ = ("_over", "server")
+    It is itself the watcher that the process is to call then.
+    """
+
+    __slots__ = ("_over", "_task", "server")
 
     def __init__(self, server: AnyPid, over: Callable[[AnyPid], bool]) -> None:
         self.server = server
         self._over = over
+        self._task: trio.lowlevel.Task | None = None
 
     @property
     def holds(self) -> bool:
         """See `Wait`."""
         return not self._over(self.server)
+
+    def __call__(self, pid: AnyPid) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for the call, at most ``timeout`` seconds. A checkpoint. Nothing may run between the registration as a
+        watcher and this."""
+        self._task = trio.lowlevel.current_task()
+        if timeout == math.inf:  # most waits: without the cost of a scope
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        else:
+            with trio.move_on_after(timeout):
+                await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def check_deadlock(me: AnyPid, pid: AnyPid) -> None:

@@ -46,7 +46,7 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
     try:
         with scope:
             try:
-                if not scope.cancel_called:
+                if pid._pending_reason is None:
                     await body(*args)
                 else:
                     await trio.lowlevel.checkpoint()
@@ -55,7 +55,7 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
                 raise
         if scope.cancelled_caught:
             reason = SHUTDOWN if pid._pending_reason is None else pid._pending_reason
-        elif scope.cancel_called and not isinstance(pid._pending_reason, Killed):
+        elif pid._pending_reason is not None and not isinstance(pid._pending_reason, Killed):
             logger.warning("%r returned although it was told to exit with %r", pid, pid._pending_reason)
     except GeneratorExit:
         raise  # the whole trio run is gone, there is nobody left to tell

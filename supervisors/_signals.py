@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from ._deadlock import EventWait, begin_wait, check_deadlock, main_process
+from ._deadlock import ProcessWait, begin_wait, check_deadlock, main_process
 from ._errors import CallingSelf, CallTimeout, NoProc, NotOwner, ServerExited
 from ._mailbox import INFO, STOP
 from ._pid import AnyPid, Pid, Target, current_process, self_
@@ -163,29 +163,6 @@ def exit_(pid: Pid[Any], reason: Reason) -> None:
         deliver_exit(pid, me, reason)
 
 
-class _ExitWait(EventWait):
-    """A task that waits for the end of a process. The watcher of the exit path and the edge of `check_deadlock`."""
-
-    __slots__ = ("_task",)
-
-    def __init__(self, pid: AnyPid) -> None:
-        super().__init__(pid, _ended)
-        self._task: trio.lowlevel.Task | None = None
-
-    def __call__(self, pid: AnyPid) -> None:
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
-    async def wait(self) -> None:
-        self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
-
-
 def _ended(pid: AnyPid) -> bool:
     return pid.mailbox.closed
 
@@ -203,15 +180,11 @@ async def wait_down(target: Target, timeout: float = math.inf) -> Reason:
     if pid.mailbox.closed:
         await trio.lowlevel.checkpoint()
         return pid.exit_reason
-    wait = _ExitWait(pid)
+    wait = ProcessWait(pid, _ended)
     me = begin_wait(wait)
     watch_exit(pid, wait)
     try:
-        if timeout == math.inf:
-            await wait.wait()
-        else:
-            with trio.move_on_after(timeout):
-                await wait.wait()
+        await wait.wait(timeout)
     finally:
         if me is not None:
             me._blocked_on = None
