@@ -4,7 +4,7 @@ Random models are made and quantized on the spot. For each pair of weights and s
 ``paddock.native.exactness`` runs in a process of its own (the library reads its environment once), with several
 conversations, and its checks are printed; see ``docs/exactness.md`` for what came out and what follows from it.
 
-    python bench/exactness.py [--weights Q8_0 F16 moe-Q8_0 ...] [--schedules canonical invariant ...] [--conversations 3]
+    python bench/exactness.py [--weights Q8_0 F16 moe-Q8_0 ...] [--schedules canonical invariant ...]
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ import attrs
 
 from paddock.errors import InvalidConfiguration
 
-__all__ = ["Exactness", "Isolation", "ModelConfig", "RuntimeConfig", "read_runtime_config"]
+__all__ = ["Exactness", "ExactnessRecipe", "Isolation", "ModelConfig", "RuntimeConfig", "read_runtime_config"]
 
 Isolation = Literal["process", "thread"]
 Exactness = Literal["preferred", "required", "off"]
+ExactnessRecipe = Literal["canonical", "invariant"]
 
 _MAX_TOML_BYTES = 1 << 20
 
@@ -67,6 +68,12 @@ def _source(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise InvalidConfiguration(attribute.name, f"{value!r} is neither a model name nor a path")
 
 
+def _folder(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if value is not None and (not isinstance(path, str) or not path or "\0" in path):
+        raise InvalidConfiguration(attribute.name, f"{value!r} is no path of a folder")
+
+
 def _default_prefill_chunk(config: ModelConfig) -> int:
     n_batch: object = config.n_batch  # not checked yet when attrs asks for this default
     return min(128, n_batch) if isinstance(n_batch, int) else 128
@@ -103,8 +110,14 @@ class ModelConfig:
     isolation: Isolation = attrs.field(default="process", validator=_one_of("process", "thread"))
     """``"process"``: a crash of llama.cpp ends a child process; ``"thread"``: the same engine in this process."""
     exactness: Exactness = attrs.field(default="preferred", validator=_one_of("preferred", "required", "off"))
-    """``"preferred"``: the canonical schedule; ``"off"``: the fastest settings; ``"required"`` needs a certificate,
-    which this version does not make yet, and is therefore refused."""
+    """``"preferred"``: the exact recipe, probed at load, and a certificate that says what holds; ``"required"``: the
+    same, but a model for which it does not hold is refused; ``"off"``: the fastest settings."""
+    exactness_recipe: ExactnessRecipe = attrs.field(default="canonical", validator=_one_of("canonical", "invariant"))
+    """``"canonical"``: a schedule, at nearly full speed; logits depend on the tokens and on which of them were prompt.
+    ``"invariant"``: kernels; logits depend on the tokens alone, which is slower in a long context."""
+    probe_seconds: float = attrs.field(default=10.0, validator=_seconds(0.0, 86_400.0))
+    """Longest time that the probe of exactness may take at load. What it has no time for is not certified. A small
+    model needs about a second, and a model that was probed before none."""
     queue_limit: int = attrs.field(default=256, validator=_whole(0, 1_000_000))
     """Requests that may wait for a sequence; one more is refused with ``QueueFull``."""
     delta_buffer: int = attrs.field(default=64, validator=_whole(1, 65_536))
@@ -119,11 +132,6 @@ class ModelConfig:
     """Seconds the worker has to free its context before it is killed."""
 
     def __attrs_post_init__(self) -> None:
-        if self.exactness == "required":
-            raise InvalidConfiguration(
-                "exactness",
-                "'required' needs a certificate, which this version does not make yet; use 'preferred'",
-            )
         if self.prefill_chunk > self.n_batch:
             raise InvalidConfiguration("prefill_chunk", f"{self.prefill_chunk} exceeds n_batch={self.n_batch}")
 
@@ -142,6 +150,8 @@ class RuntimeConfig:
 
     models: tuple[ModelConfig, ...] = ()
     """Models that are loaded when the runtime opens."""
+    cache_dir: str | Path | None = attrs.field(default=None, validator=_folder)
+    """Folder of what outlives the process, such as certificates of exactness; by default the user's cache folder."""
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 

@@ -11,7 +11,7 @@ from paddock.cli import main
 from paddock.cli.options import LOAD_OPTIONS, load_arguments
 from paddock.cli.sampling_options import sampling_arguments, sampling_options
 from paddock.cli.values import _HOUSE_MODELS
-from paddock.config import Exactness, Isolation, ModelConfig
+from paddock.config import Exactness, ExactnessRecipe, Isolation, ModelConfig
 from paddock.models import HOUSE_MODELS
 from paddock.sampling.parameters import PARAMETERS, SamplingParameters
 
@@ -93,7 +93,9 @@ def test_loading_options_name_fields_of_the_configuration() -> None:
     assert load_arguments({"n_ctx": 64, "threads": None, "gpu_layers": 0}) == {"n_ctx": 64, "n_gpu_layers": 0}
 
 
-@pytest.mark.parametrize(("name", "kind"), [("exactness", Exactness), ("isolation", Isolation)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [("exactness", Exactness), ("exactness_recipe", ExactnessRecipe), ("isolation", Isolation)]
+)
 @pytest.mark.parametrize("command", ["run", "chat", "demo", "tree"])
 def test_choices_are_those_of_the_configuration(command: str, name: str, kind: Any) -> None:
     choice = option_of(command, name).type

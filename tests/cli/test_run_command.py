@@ -96,7 +96,7 @@ def test_the_prompt_comes_from_stdin_without_its_last_line_end(
         (("--deadline", "1e-9", "x"), None, "DeadlineExceeded"),
         (("--deadline", "0", "x"), None, "InvalidParameter"),
         (("--n-ctx", "5", "x"), None, "InvalidConfiguration"),
-        (("--exactness", "required", "x"), None, "InvalidConfiguration"),
+        (("--exactness", "required", "--probe-seconds", "0", "x"), None, "ExactnessNotProven"),
     ],
     ids=lambda value: str(value)[:40],
 )

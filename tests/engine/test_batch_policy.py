@@ -17,7 +17,7 @@ from paddock.engine.batching.policy import (
     chunk_length,
     plan_batch,
 )
-from paddock.engine.batching.recipes import CANONICAL, FAST, recipe_for
+from paddock.engine.batching.recipes import CANONICAL, FAST, INVARIANT, recipe_for
 
 K_QUANTS = recipe_for("preferred", {"q4_K", "q6_K"})
 LIMITS = BatchLimits(n_batch=512, prefill_chunk=128, recipe=CANONICAL)
@@ -115,23 +115,48 @@ def test_any_mix_of_requests_finishes_and_no_stream_waits_for_more_than_one_chun
 
 
 @pytest.mark.parametrize(
-    ("types", "cap", "name"),
+    ("types", "cap", "pairs", "repack"),
     [
-        ({"q8_0"}, None, "canonical"),
-        ({"q4_0"}, None, "canonical"),
-        ({"q4_K", "q6_K"}, 7, "canonical"),
-        ({"iq4_xs"}, 7, "unproven"),
-        ({"f16"}, None, "unproven"),
-        ({"q8_0", "f32"}, None, "unproven"),
+        ({"q8_0"}, None, False, True),
+        ({"q4_0", "q8_0"}, None, False, True),
+        ({"q5_0", "q4_1", "tq2_0"}, None, False, False),
+        ({"q4_K", "q6_K"}, 7, False, False),
+        ({"q4_0", "q6_K"}, 7, False, False),
+        ({"iq4_xs"}, 7, False, False),
+        ({"iq4_nl"}, None, True, False),
+        ({"f16"}, None, True, False),
+        ({"q8_0", "f32"}, None, True, False),
+        ({"q6_K", "bf16"}, 5, True, False),
     ],
 )
-def test_the_recipe_follows_the_matrix_types(types: set[str], cap: int | None, name: str):
+def test_the_canonical_recipe_follows_the_matrix_types(types: set[str], cap: int | None, pairs: bool, repack: bool):
     recipe = recipe_for("preferred", types)
-    assert recipe.name == name
-    assert recipe_for("preferred", types, on_gpu=True).name == "unproven"
-    assert recipe.decode_row_cap == cap
+    assert recipe.name == "canonical"
+    assert (recipe.decode_row_cap, recipe.pair_rows, recipe.use_extra_bufts) == (cap, pairs, repack)
     assert recipe.minimum_chunk == (2 if cap is None else 8)
+    assert recipe.separates_generated
     assert not recipe.flash_attention
+    assert not recipe.environment
+
+
+def test_tiles_are_off_where_the_rows_of_one_expert_would_decide():
+    recipe = recipe_for("preferred", {"q4_K", "f32"}, mixture=True)
+    assert recipe.environment == (("GGML_CPU_TILED_MM", "0"),)
+    assert (recipe.decode_row_cap, recipe.minimum_chunk, recipe.pair_rows) == (None, 2, True)
+    assert recipe_for("preferred", {"q8_0", "f32"}, mixture=True).environment == ()
+
+
+def test_under_the_invariant_recipe_rows_of_all_kinds_share_calls_unless_they_are_paired():
+    recipe = recipe_for("required", {"q4_K", "q8_0"}, recipe="invariant")
+    assert recipe == INVARIANT
+    assert not recipe.separates_generated
+    paired = recipe_for("required", {"f16"}, recipe="invariant")
+    assert (paired.name, paired.pair_rows, paired.separate_prefill) == ("invariant", True, True)
+    assert not paired.separates_generated
+
+
+def test_without_exactness_weights_and_recipe_do_not_matter():
+    assert recipe_for("off", {"f16"}, recipe="invariant") == FAST
 
 
 def test_without_exactness_decode_rows_that_fill_every_call_leave_a_row_to_the_prompts():

@@ -41,10 +41,13 @@ async def test_requests_at_once_equal_the_same_requests_alone_with_k_quants(tiny
     assert together == alone
 
 
-async def test_weights_for_which_the_schedule_does_not_suffice_are_not_called_exact(tiny_f16_model_path: Path) -> None:
-    async with serving(tiny_f16_model_path, n_ctx=256) as model:
-        assert model.exactness == "unproven"
-        assert (await model.complete("abc", max_tokens=2, seed=1)).exactness == "unproven"
+async def test_requests_at_once_equal_the_same_requests_alone_with_f16_weights(tiny_f16_model_path: Path) -> None:
+    requests = mixed_requests(12, seed=6, longest=200)
+    async with serving(tiny_f16_model_path) as model:
+        assert model.exactness == "canonical"
+        alone = await one_after_another(model, requests)
+        together = await all_at_once(model, requests, arrivals=random.Random(7))
+    assert together == alone
 
 
 async def test_both_isolation_modes_give_the_same_bytes(tiny_model_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_a_model_is_loaded_unloaded_and_loaded_again_under_its_name(
                 )
                 assert runtime.model("scripted") == model
                 assert runtime.models == {"scripted": model}
-                assert (model.name, model.n_ctx, model.exactness) == ("scripted", 512, "unproven")
+                assert (model.name, model.n_ctx, model.exactness) == ("scripted", 512, "canonical")
                 assert model.config.n_seq_max == 2
                 assert model.facts.architecture == "llama"
                 await model.wait_serving()
@@ -455,7 +455,7 @@ def test_an_object_shows_what_it_is(flavour: Flavour, scripted_model: Scripted, 
             model = await runtime.load_model(scripted_model(HELLO), name="scripted", **small)
             module = flavour.module.__name__
             assert repr(runtime) == f"<{module}.Runtime models: scripted>"
-            assert repr(model) == f"<{module}.Model 'scripted' n_ctx=512 exactness='unproven'>"
+            assert repr(model) == f"<{module}.Model 'scripted' n_ctx=512 exactness='canonical'>"
             request = model.stream("hi", seed=5)
             assert repr(request) == f"<{module}.Request {request.id} queued>"
             assert (request.model, request.seed, request.finished) == ("scripted", 5, False)

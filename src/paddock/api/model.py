@@ -24,6 +24,7 @@ from paddock.engine.tree import RESTART_SECONDS, machine_key, port_of, requests_
 from paddock.engine.worker.messages import TokenizeText, WorkerInfo, WorkerStatus
 from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded, WorkerDied
 from paddock.models.facts import ModelFacts
+from paddock.native.exactness.certificate import Certificate
 from paddock.sampling.parameters import SamplingParameters
 from paddock.text.chat import ChatTemplate
 from paddock.text.detokenizer import detokenize
@@ -85,8 +86,14 @@ class Model:
 
     @property
     def exactness(self) -> str:
-        """The schedule this model runs under: "canonical"; "unproven" where that is not known to be exact; "off"."""
+        """The recipe that this model runs under, "canonical" or "invariant", where its certificate holds; "unproven"
+        where it does not; "off" where none was wanted."""
         return self._served.recipe.name
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the probe of exactness found when the model was loaded (last); None with ``exactness="off"``."""
+        return self._served.certificate
 
     @property
     def supervisor(self) -> sup.Pid[Any]:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import platformdirs
 import trio
 
 import supervisors as sup
 from paddock.api.model import Model
 from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
+from paddock.engine.caching.fingerprint import fingerprint_of
 from paddock.engine.plan import plan_model
 from paddock.engine.requests.messages import AwaitServing, Drain
 from paddock.engine.served import ServedModel
@@ -31,6 +33,7 @@ from paddock.errors import (
     InvalidParameter,
     ModelAlreadyLoaded,
     ModelLoadFailed,
+    ModelNotFound,
     ModelNotLoaded,
     RuntimeClosed,
 )
@@ -121,7 +124,12 @@ class Runtime:
         # Both only read: a pipe or a file system that hangs must not hold up a load that is cancelled.
         path = await trio.to_thread.run_sync(resolve, config.source, abandon_on_cancel=True)
         facts = await trio.to_thread.run_sync(_read_facts, path, abandon_on_cancel=True)
-        plan = plan_model(config, facts)
+        fingerprint = ""
+        if config.exactness != "off":
+            fingerprint = await trio.to_thread.run_sync(_fingerprint, path, abandon_on_cancel=True)
+        plan = plan_model(
+            config, facts, fingerprint=fingerprint, certificates=_cache_dir(self._config) / "certificates"
+        )
         registry = self._node.registry
         progress = _Progress(on_progress)
         spec = sup.child(
@@ -222,6 +230,19 @@ class Runtime:
 
 def _read_facts(path: Path) -> ModelFacts:
     return facts_of(read_header(path))
+
+
+def _fingerprint(path: Path) -> str:
+    try:
+        return fingerprint_of(path)
+    except OSError as error:
+        raise ModelNotFound(path, f"it cannot be read: {error}") from error
+
+
+def _cache_dir(config: RuntimeConfig) -> Path:
+    if config.cache_dir is not None:
+        return Path(config.cache_dir)
+    return platformdirs.user_cache_path("paddock", appauthor=False)
 
 
 def _config(source: str | Path | ModelConfig, options: dict[str, Any]) -> ModelConfig:

@@ -23,6 +23,8 @@ LOAD_OPTIONS: Mapping[str, str] = {
     "gpu_layers": "n_gpu_layers",
     "isolation": "isolation",
     "exactness": "exactness",
+    "exactness_recipe": "exactness_recipe",
+    "probe_seconds": "probe_seconds",
     "load_timeout": "load_timeout",
 }
 """The command's parameter, and the field of ``ModelConfig`` that it sets."""
@@ -41,6 +43,15 @@ def load_options(function: F) -> F:
         click.option(
             "--load-timeout", type=float, metavar="SECONDS", cls=SectionOption, section=LOADING,
             help="Longest time that loading may take.  [default: 600]",
+        ),
+        click.option(
+            "--probe-seconds", type=float, metavar="SECONDS", cls=SectionOption, section=LOADING,
+            help="Longest time for finding out, before the model serves, whether it is exact.  [default: 10]",
+        ),
+        click.option(
+            "--exactness-recipe", type=click.Choice(["canonical", "invariant"]), cls=SectionOption, section=LOADING,
+            help="canonical: a schedule, at nearly full speed; invariant: kernels, so that replies depend on "
+            "nothing but the tokens.  [default: canonical]",
         ),
         click.option(
             "--exactness", type=click.Choice(["preferred", "required", "off"]), cls=SectionOption, section=LOADING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import attrs
 
@@ -12,6 +13,7 @@ from paddock.engine.batching.recipes import Recipe, recipe_for
 from paddock.engine.worker.protocol import Load
 from paddock.errors import InvalidConfiguration, ModelLoadFailed
 from paddock.models.facts import ModelFacts
+from paddock.native.exactness.certificate import ProbeOrder
 
 __all__ = ["DEFAULT_CONTEXT", "ModelPlan", "plan_model"]
 
@@ -46,9 +48,13 @@ def default_threads(file_size: int) -> int:
     return min(16, usable)
 
 
-def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
-    """Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be
-    served in sequences yet."""
+def plan_model(
+    config: ModelConfig, facts: ModelFacts, *, fingerprint: str = "", certificates: Path | None = None
+) -> ModelPlan:
+    """``fingerprint`` is that of the file's content, ``certificates`` the folder where certificates are kept.
+
+    Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be served in
+    sequences yet."""
     name = config.served_name
     if facts.split_count > 1:
         raise ModelLoadFailed(name, f"it is split over {facts.split_count} files; merge them into one")
@@ -60,20 +66,43 @@ def plan_model(config: ModelConfig, facts: ModelFacts) -> ModelPlan:
     n_ctx = config.n_ctx if config.n_ctx is not None else min(trained, DEFAULT_CONTEXT)
     if n_ctx > trained:
         raise InvalidConfiguration("n_ctx", f"{n_ctx} exceeds the {trained} tokens the model was trained for")
-    recipe = recipe_for(config.exactness, facts.matrix_types, on_gpu=config.n_gpu_layers != 0)
+    recipe = recipe_for(
+        config.exactness, facts.matrix_types, recipe=config.exactness_recipe, mixture=facts.n_expert > 0
+    )
     threads = config.n_threads if config.n_threads is not None else default_threads(facts.file_size)
     load = Load(
         path=str(facts.path),
         model={"n_gpu_layers": config.n_gpu_layers, "use_extra_bufts": recipe.use_extra_bufts},
         context={
             "n_ctx": n_ctx,
-            "n_seq_max": config.n_seq_max,
+            "n_seq_max": max(config.n_seq_max, 2) if recipe.pair_rows else config.n_seq_max,
             "n_batch": config.n_batch,
             "n_ubatch": config.n_batch,
             "n_threads": threads,
             "n_threads_batch": threads,
             "flash_attention": recipe.flash_attention,
+            "type_v": recipe.type_v,
+            "pair_rows": recipe.pair_rows,
         },
+        probe=_probe_order(config, recipe, fingerprint, certificates),
     )
     limits = BatchLimits(n_batch=config.n_batch, prefill_chunk=config.prefill_chunk, recipe=recipe)
     return ModelPlan(name=name, config=config, facts=facts, recipe=recipe, n_ctx=n_ctx, load=load, limits=limits)
+
+
+def _probe_order(config: ModelConfig, recipe: Recipe, fingerprint: str, certificates: Path | None) -> ProbeOrder | None:
+    if config.exactness == "off":
+        return None
+    return ProbeOrder(
+        recipe=recipe.name,
+        rules={
+            "separate_prefill": recipe.separate_prefill,
+            "minimum_chunk": recipe.minimum_chunk,
+            "decode_row_cap": recipe.decode_row_cap,
+            "tokens_alone": recipe.tokens_alone,
+        },
+        seconds=config.probe_seconds,
+        required=config.exactness == "required",
+        model=fingerprint,
+        folder=str(certificates) if certificates is not None and fingerprint else "",
+    )

@@ -23,6 +23,7 @@ from paddock.engine.machine import ModelMachine
 from paddock.engine.plan import ModelPlan
 from paddock.engine.statistics import StepCounters
 from paddock.engine.worker.port import Port
+from paddock.engine.worker_environment import worker_environment
 
 __all__ = ["RESTART_SECONDS", "ModelSupervisor", "machine_key", "model_key", "port_of", "requests_key"]
 
@@ -79,6 +80,7 @@ class ModelSupervisor(sup.Supervisor):
                 machine,
                 config.isolation,
                 plan.load,
+                environment=worker_environment(config, plan.recipe),
                 stop_seconds=config.shutdown_timeout,
                 id="port",
                 shutdown=config.shutdown_timeout + 1.0,

@@ -24,6 +24,7 @@ class ModelFacts:
     ``weight_types`` counts tensors by ggml type name, ``matrix_types`` those of two dimensions and more;
     ``dominant_type`` is the type of the most weights among the matrices. ``n_head`` and ``n_head_kv`` are
     the largest of any layer, ``n_embd_head_k`` and ``n_embd_head_v`` the values in one key and one value of a head.
+    ``n_expert`` is 0 for a model that is no mixture of experts.
     ``memory_class`` is "attention", "sliding_window", "recurrent" or "hybrid".
     ``header_digest`` is a BLAKE2b-128 over metadata and tensor table, the part of a model's fingerprint
     that costs nothing (it does not cover the weights' bytes).
@@ -44,6 +45,7 @@ class ModelFacts:
     n_embd_head_k: int
     n_embd_head_v: int
     n_ctx_train: int
+    n_expert: int
     n_vocab: int
     tokenizer_model: str
     chat_template: str | None
@@ -87,6 +89,7 @@ def facts_of(header: GgufHeader) -> ModelFacts:
         n_embd_head_k=largest(metadata, f"{architecture}.attention.key_length") or head,
         n_embd_head_v=largest(metadata, f"{architecture}.attention.value_length") or head,
         n_ctx_train=largest(metadata, f"{architecture}.context_length"),
+        n_expert=largest(metadata, f"{architecture}.expert_count"),
         n_vocab=len(tokens) if isinstance(tokens, GgufArray) else 0,
         tokenizer_model=_text(metadata, "tokenizer.ggml.model") or "",
         chat_template=_text(metadata, "tokenizer.chat_template"),

@@ -1,11 +1,20 @@
 """How a context is set up and scheduled so that a sequence's logits do not depend on what else runs.
 
-The canonical schedule: prompt tokens in chunks of any size that is never below a minimum, each chunk in a decode
-call of its own; generated tokens one row per sequence, never in a call with prompt rows; no more decode rows in a
-call than the kernels' switch allows. Which minimum and which cap depends on the weight types, because llama.cpp
-picks its CPU kernels by them (measured for the pinned version, see ``docs/architecture.md``). Matrices of other types,
-and any on a GPU, get the same schedule under the name "unproven". For F16, BF16 and F32 it is known not to suffice: one
-row has another kernel than several.
+**Canonical**, a schedule: prompt tokens in chunks of any size that is never below a minimum, each chunk in a decode
+call of its own; generated tokens one row per sequence, never in a call with prompt rows. Logits depend on the tokens
+and on which of them were prompt. **Invariant**, kernels: attention and matrix products that compute a row in the same
+way whatever stands beside it. Logits depend on the tokens alone; the schedule is as free as the weights allow.
+
+llama.cpp picks its CPU kernels by the weights' types and by the number of rows, so the details differ (measured for
+the pinned version with ``bench/exactness.py``; ``docs/exactness.md`` says what was tried):
+
+* F16, BF16, F32 (the router of a mixture of experts) and IQ4_NL matrices have a kernel of their own for one row: rows
+  are *paired*, a single one gets a padding row beside it.
+* K- and I-quants have tiles from 8 rows on: prompts in chunks of 8 and more, at most 7 generated rows. In a mixture of
+  experts the rows of *one expert* count, which depends on the prompt: tiles are switched off there.
+
+What a recipe promises for a type that was never measured is what the probe at load finds: see
+:mod:`paddock.native.exactness`.
 """
 
 from __future__ import annotations
@@ -14,7 +23,9 @@ from collections.abc import Collection
 
 import attrs
 
-__all__ = ["CANONICAL", "FAST", "Recipe", "recipe_for"]
+__all__ = ["CANONICAL", "FAST", "INVARIANT", "Recipe", "recipe_for"]
+
+TILES_OFF = ("GGML_CPU_TILED_MM", "0")
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +42,19 @@ class Recipe:
     flash_attention: bool
     use_extra_bufts: bool
     """Whether weights may be repacked for the CPU at load."""
+    type_v: str = "f16"
+    """Type of the values in the KV cache; the keys are F16."""
+    pair_rows: bool = False
+    """A single row is computed beside a padding row; this takes a second sequence where there is one."""
+    tokens_alone: bool = False
+    """Logits depend on the tokens alone, not on which of them were prompt."""
+    environment: tuple[tuple[str, str], ...] = ()
+    """Variables that must stand in the environment before llama.cpp is loaded."""
+
+    @property
+    def separates_generated(self) -> bool:
+        """Whether a generated token has other bits than the same token in a prompt, so that both must be told apart."""
+        return self.separate_prefill and not self.tokens_alone
 
 
 CANONICAL = Recipe(
@@ -43,11 +67,18 @@ CANONICAL = Recipe(
 )
 """For Q8_0 and Q4_0 weights: no cap, and repacking changes nothing."""
 
-_CANONICAL_TILED = attrs.evolve(CANONICAL, minimum_chunk=8, decode_row_cap=7, use_extra_bufts=False)
-"""K- and I-quants: their tiled matmul begins at 8 rows, and repacked Q4_K depends on a row's place."""
-
-_MEASURED = frozenset({"q8_0", "q4_0", "q4_K", "q6_K"})
-"""The types for which the schedule was seen to give the same bytes whatever ran beside."""
+INVARIANT = Recipe(
+    name="invariant",
+    separate_prefill=False,
+    minimum_chunk=1,
+    decode_row_cap=None,
+    flash_attention=True,
+    use_extra_bufts=False,
+    type_v="bf16",
+    tokens_alone=True,
+    environment=(TILES_OFF,),
+)
+"""K and V of different types keep flash attention from splitting and tiling by what stands beside a row."""
 
 FAST = Recipe(
     name="off",
@@ -58,16 +89,39 @@ FAST = Recipe(
     use_extra_bufts=True,
 )
 
+_ONE_ROW_APART = frozenset({"f16", "bf16", "f32", "iq4_nl"})
+"""Types with a kernel for one row that gives other bytes than the one for several."""
+_REPACKED_ALIKE = frozenset({"q8_0", "q4_0"})
+"""Types whose repacked kernels were seen to give every row the same bytes."""
 
-def recipe_for(exactness: str, matrix_types: Collection[str], *, on_gpu: bool = False) -> Recipe:
-    """The recipe for these weights, which must not be named "canonical" where that is not known to be exact.
 
-    ``exactness`` is ``"preferred"`` or ``"off"``; ``matrix_types`` are the ggml names of the types of all tensors of
-    two dimensions and more (a vector takes part in no matrix product).
+def _tiled(name: str) -> bool:
+    return name.endswith("_K") or (name.startswith("iq") and name != "iq4_nl")
+
+
+def recipe_for(
+    exactness: str, matrix_types: Collection[str], *, recipe: str = "canonical", mixture: bool = False
+) -> Recipe:
+    """The cheapest variant of ``recipe`` ("canonical", "invariant") that is exact for these weights.
+
+    ``exactness`` is ``"required"``, ``"preferred"`` or ``"off"``; ``matrix_types`` are the ggml names of the types of
+    all tensors of two dimensions and more (a vector takes part in no matrix product); ``mixture`` says that the model
+    is one of experts.
     """
     if exactness == "off":
         return FAST
-    tiled = any("_K" in name or name.startswith("iq") for name in matrix_types)
-    recipe = _CANONICAL_TILED if tiled else CANONICAL
-    proven = not on_gpu and _MEASURED.issuperset(matrix_types)
-    return recipe if proven else attrs.evolve(recipe, name="unproven")
+    tiled = any(map(_tiled, matrix_types))
+    pairs = not _ONE_ROW_APART.isdisjoint(matrix_types)
+    if recipe == "invariant":
+        if pairs:
+            # A call that mixes prompts and single rows is cut into passes, one of which may be a single row.
+            return attrs.evolve(INVARIANT, pair_rows=True, separate_prefill=True)
+        return INVARIANT
+    repack = _REPACKED_ALIKE.issuperset(matrix_types)
+    chosen = attrs.evolve(CANONICAL, use_extra_bufts=repack, pair_rows=pairs)
+    if tiled and mixture:
+        return attrs.evolve(chosen, environment=(TILES_OFF,))
+    if tiled:
+        # A padding row at each end may join two runs of rows.
+        return attrs.evolve(chosen, minimum_chunk=8, decode_row_cap=5 if pairs else 7)
+    return chosen

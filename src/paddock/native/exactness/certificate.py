@@ -6,7 +6,7 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["INFORMATIVE", "Certificate", "CheckResult", "Outcome"]
+__all__ = ["INFORMATIVE", "Certificate", "CheckResult", "Outcome", "ProbeOrder"]
 
 Outcome = Literal["passed", "failed", "not_run", "not_applicable"]
 
@@ -72,3 +72,20 @@ class Certificate:
     def threads_matter(self) -> bool:
         """Whether only the configured number of threads is known to give these bytes."""
         return len(self.thread_counts) < 2
+
+
+@attrs.frozen(kw_only=True)
+class ProbeOrder:
+    """What the worker is asked to find out when a model has been loaded.
+
+    ``rules`` are the arguments of :class:`paddock.native.exactness.conversation.Rules`. ``seconds`` bounds the probe.
+    ``required``: a certificate that does not hold is a reason to refuse the model. ``model`` is a fingerprint of the
+    file's content; ``folder`` is where certificates are kept, "" for nowhere.
+    """
+
+    recipe: str
+    rules: dict[str, bool | int | None]
+    seconds: float
+    required: bool
+    model: str
+    folder: str = ""
