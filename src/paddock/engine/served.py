@@ -5,10 +5,11 @@ from __future__ import annotations
 import attrs
 import numpy as np
 
-from paddock.engine.batching.recipes import Recipe
+from paddock.engine.batching.recipes import FAST, Recipe
 from paddock.engine.worker.protocol import Loaded
 from paddock.errors import ContextOverflow, InvalidParameter
 from paddock.models.facts import ModelFacts
+from paddock.native.exactness.certificate import Certificate
 from paddock.text.pieces import PieceTable
 
 __all__ = ["ServedModel", "admitted_max_tokens", "served_model", "shortest_possible"]
@@ -24,6 +25,9 @@ class ServedModel:
     name: str
     facts: ModelFacts
     recipe: Recipe
+    """Named "unproven" where its certificate does not hold."""
+    certificate: Certificate | None
+    """None where the fastest settings were asked for."""
     table: PieceTable
     n_vocab: int
     n_ctx: int
@@ -43,7 +47,8 @@ def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n
     return ServedModel(
         name=name,
         facts=facts,
-        recipe=recipe,
+        recipe=_as_proven(recipe, loaded.certificate),
+        certificate=loaded.certificate,
         table=PieceTable(
             data=loaded.pieces,
             offsets=offsets.tolist(),
@@ -58,6 +63,13 @@ def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n
         special=dict(loaded.special),
         longest_piece=max(1, int(np.diff(offsets).max(initial=1))),
     )
+
+
+def _as_proven(recipe: Recipe, certificate: Certificate | None) -> Recipe:
+    """The name of a recipe is a claim: it is kept where a certificate holds, or where nothing is claimed."""
+    if recipe.name == FAST.name or (certificate is not None and certificate.holds):
+        return recipe
+    return attrs.evolve(recipe, name="unproven")
 
 
 def shortest_possible(served: ServedModel, text: bytes) -> int:
