@@ -46,7 +46,7 @@ class GenServer(Behaviour):
 
     async def handle_info(self, message: Any) -> Result:
         """Handle any other message: `send`, Down, ExitSignal. By default it is logged and dropped."""
-        logger.warning("%r: unexpected message %s", self_(), limited_repr(message, 3))
+        logger.warning("%r: unexpected message %s", self_(), limited_repr(self.format_message(message), 3))
         return None
 
     async def handle_continue(self, content: Any) -> Result:
@@ -155,7 +155,8 @@ class _ServerLoop(ServerLoop):
                     await self.follow(result, "handle_info")
             elif kind == STOP:
                 raise Stopping(payload)
-            elif kind == SYSTEM:
+            else:
+                assert kind == SYSTEM
                 answer_system(self, payload, from_)
                 server = self.server  # it may have been replaced
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
 import trio
@@ -23,7 +24,7 @@ class Stopping(Exception):
         self.reason = reason
 
 
-class ServerLoop:
+class ServerLoop(ABC):
     """``serve``, ``terminate``, ``state``, ``replace`` and ``show_state`` are the subclass's."""
 
     __slots__ = ("client", "debug", "last", "pid", "server", "stopping", "suspended")
@@ -42,25 +43,25 @@ class ServerLoop:
 
     # -- for the subclass
 
+    @abstractmethod
     async def serve(self, first: Any) -> None:
         """Do what init asked for, then handle messages until something raises."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def terminate(self, reason: Reason) -> None:
         """Call the server's ``terminate``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def state(self) -> object:
         """What `get_state` gives."""
-        raise NotImplementedError
 
+    @abstractmethod
     def replace(self, new: Any) -> object:
         """Put ``new`` in the place of the state."""
-        raise NotImplementedError
 
+    @abstractmethod
     def show_state(self) -> dict[str, object]:
         """The part of the status that describes the state."""
-        raise NotImplementedError
 
     # -- life
 

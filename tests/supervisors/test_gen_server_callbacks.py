@@ -69,13 +69,24 @@ async def test_g13_continue_runs_before_anything_queued(node: sup.Node, origin: 
     assert request is None or request.done
 
 
+@pytest.mark.parametrize("asked", [sup.Continue("x"), sup.Timeout(0)])
+async def test_g12_missing_handler_of_what_was_asked_for_crashes(node: sup.Node, asked: Any) -> None:
+    class Asking(sup.GenServer):
+        async def init(self) -> Any:
+            return asked
+
+    reason = await sup.wait_down(await node.start(Asking))
+    assert isinstance(reason, sup.Crashed)
+    assert isinstance(reason.exception, NotImplementedError)
+
+
 async def test_g13_continue_can_stop(node: sup.Node) -> None:
     callbacks = {"init": lambda _: sup.Continue(1), "continue": lambda _, content: sup.Stop("enough")}
     pid = await node.start(Scripted, **callbacks)
     assert await sup.wait_down(pid) == "enough"
 
 
-async def test_g14_timeout_fires_after_silence_and_messages_cancel_it(node: sup.Node) -> None:
+async def test_g14_timeout_fires_after_silence(node: sup.Node) -> None:
     fired = []
 
     def timeout(server: Scripted) -> None:
@@ -85,16 +96,49 @@ async def test_g14_timeout_fires_after_silence_and_messages_cancel_it(node: sup.
     await trio.sleep(3)
     await sup.get_status(pid)
     await trio.sleep(10)
-    assert fired == [5], "a system message does not cancel it"
-    pid = await node.start(Scripted, init=lambda _: sup.Timeout(5), silence=timeout)
-    await trio.sleep(3)
-    sup.cast(pid, "message")
-    await trio.sleep(10)
-    assert fired == [5], "a message cancels it"
+    assert fired == [5], "once, and a system message does not cancel it"
     at = trio.current_time() + 7
     await node.start(Scripted, init=lambda _: sup.TimeoutAt(at), silence=timeout)
     await trio.sleep(10)
     assert fired == [5, at]
+
+
+@pytest.mark.parametrize("send", [sup.cast, sup.send, sup.send_request])
+async def test_g14_any_message_cancels_the_timeout(node: sup.Node, send: Any) -> None:
+    fired = []
+    pid = await node.start(Scripted, init=lambda _: sup.Timeout(5), silence=lambda _: fired.append(1))
+    await trio.sleep(3)
+    send(pid, "message")
+    await trio.sleep(10)
+    assert fired == []
+
+
+@pytest.mark.parametrize("origin", ["call", "cast", "info", "continue", "silence", "no reply"])
+async def test_g14_timeout_may_be_asked_for_by_any_callback(node: sup.Node, origin: str) -> None:
+    fired = []
+
+    def silence(server: Scripted) -> Any:
+        fired.append(trio.current_time())
+        return sup.Timeout(2) if origin == "silence" and len(fired) == 1 else None
+
+    results: dict[str, Any] = {
+        "call": lambda *_: sup.Reply(1, sup.Timeout(2)),
+        "no reply": lambda *_: sup.NoReply(sup.Timeout(2)),
+        "cast": lambda *_: sup.NoReply(sup.Timeout(2)),
+        "info": lambda *_: sup.Timeout(2),
+        "continue": lambda *_: sup.Timeout(2),
+    }
+    callbacks = {"silence": silence}
+    if origin in ("continue", "silence"):
+        callbacks["init"] = lambda _: sup.Continue() if origin == "continue" else sup.Timeout(1)
+    if origin != "silence":
+        callbacks["call" if origin == "no reply" else origin] = results[origin]
+    pid = await node.start(Scripted, **callbacks)
+    send: Any = {"call": sup.send_request, "no reply": sup.send_request, "cast": sup.cast, "info": sup.send}.get(origin)
+    if send is not None:
+        send(pid, "message")
+    await trio.sleep(10)
+    assert fired == ([1, 3] if origin == "silence" else [2])
 
 
 async def test_g15_explicit_timeout_zero_comes_before_what_is_queued(node: sup.Node) -> None:
@@ -103,6 +147,16 @@ async def test_g15_explicit_timeout_zero_comes_before_what_is_queued(node: sup.N
     sup.cast(pid, 2)
     await settle()
     assert (await state_of(pid)).log == [("init",), ("cast", 1), ("silence",), ("cast", 2)]
+
+
+async def test_g15_explicit_timeout_zero_from_init_comes_before_what_came_meanwhile(node: sup.Node) -> None:
+    async def init(server: Scripted) -> Any:
+        sup.cast(sup.self(), "queued")
+        return sup.Timeout(0)
+
+    pid = await node.start(Scripted, init=init)
+    await settle()
+    assert (await state_of(pid)).log == [("init",), ("silence",), ("cast", "queued")]
 
 
 @pytest.mark.parametrize("callback", ["init", "call", "cast", "info", "continue", "silence"])

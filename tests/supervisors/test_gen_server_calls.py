@@ -32,6 +32,23 @@ async def test_g04_one_handler_at_a_time_and_first_in_first_out(node: sup.Node) 
     assert order == list(range(20))
 
 
+async def test_g04_messages_of_one_sender_keep_their_order_whatever_their_kind(node: sup.Node) -> None:
+    pid = await node.start(Scripted)
+
+    async def sender(name: str) -> None:
+        for n in range(0, 30, 3):
+            sup.cast(pid, (name, n))
+            sup.send(pid, (name, n + 1))
+            await sup.call(pid, (name, n + 2))
+
+    for process in [node.spawn(sender, name) for name in "abc"]:
+        await sup.wait_down(process)
+    seen = [entry[1] for entry in (await state_of(pid)).log if entry[0] != "init"]
+    assert len(seen) == 90
+    for name in "abc":
+        assert [n for who, n in seen if who == name] == list(range(30))
+
+
 async def test_g05_reply_later_from_any_task(node: sup.Node) -> None:
     waiting: list[sup.From] = []
 

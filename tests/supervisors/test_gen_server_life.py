@@ -10,7 +10,8 @@ from actors import Broken, Echo, in_process
 from scripted_server import Scripted, crashing, wait
 
 import supervisors as sup
-from supervisors.testing import settle
+from supervisors._behaviour import Behaviour
+from supervisors.testing import settle, virtual_clock
 
 
 async def test_g01_ready_when_start_returns(node: sup.Node) -> None:
@@ -144,3 +145,73 @@ async def test_g19_crash_in_terminate_becomes_the_reason(node: sup.Node) -> None
         await sup.stop(pid, "asked")
     assert isinstance(pid.exit_reason, sup.Crashed)
     assert isinstance(pid.exit_reason.exception, Broken)
+
+
+async def test_g19_terminate_runs_when_the_parent_of_one_that_traps_exits_ends(node: sup.Node) -> None:
+    seen: list[object] = []
+
+    def init(server: Scripted) -> None:
+        sup.trap_exits()
+
+    async def starter() -> None:
+        pids.append(await sup.start_link(Scripted, init=init, terminate=lambda _, reason: seen.append(reason)))
+        raise sup.Exit("gone")
+
+    pids: list[sup.Pid[Any]] = []
+    await sup.wait_down(node.spawn(starter))
+    assert await sup.wait_down(pids[0]) == "gone"
+    assert seen == ["gone"]
+
+
+def test_g19_what_must_end_the_program_ends_it_from_terminate_too() -> None:
+    async def main() -> None:
+        async with sup.open_node() as node:
+            pid = await node.start(Scripted, terminate=leave)
+            await sup.stop(pid)
+
+    def leave(*_: Any) -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit) as left:
+        trio.run(main, clock=virtual_clock())
+    assert left.value.code == 3
+
+
+async def test_stop_with_a_reply_answers_before_the_end(node: sup.Node) -> None:
+    pid = await node.start(Scripted, call=lambda *_: sup.Stop("reason", reply=None))
+    assert await sup.call(pid, 1) is None
+    assert await sup.wait_down(pid) == "reason"
+
+
+async def test_g02_link_and_monitor_of_one_that_ignores(node: sup.Node) -> None:
+    async def starter() -> None:
+        assert await sup.start_link(Scripted, init=lambda _: sup.IGNORE) is sup.IGNORE
+        pid, ref = await sup.start_monitor(Scripted, init=lambda _: sup.IGNORE)
+        assert pid is sup.IGNORE
+        assert (await sup.receive()).ref is ref
+
+    await in_process(node, starter)
+
+
+async def test_a_plain_function_is_ready_at_once_and_takes_keywords_from_a_spec(node: sup.Node) -> None:
+    seen = []
+
+    async def plain(*, key: str) -> None:
+        seen.append(key)
+        await trio.sleep_forever()
+
+    supervisor = await node.start(sup.Supervisor, sup.SupervisorFlags(), [sup.child(plain, key="value")])
+    await settle()
+    assert seen == ["value"]
+    start: Any = node.start
+    pid = await start(plain, key="other")
+    await settle()
+    assert seen == ["value", "other"]
+    assert pid.ready
+    assert (await sup.count_children(supervisor)).active == 1
+
+
+async def test_behaviour_is_no_server_itself(node: sup.Node) -> None:
+    with pytest.raises(sup.StartFailed) as failed:
+        await node.start(Behaviour)
+    assert isinstance(failed.value.__cause__, NotImplementedError)

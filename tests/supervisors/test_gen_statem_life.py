@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import trio
-from actors import Broken
+from actors import Broken, in_process
 from scripted_machine import Machine, stay
 
 import supervisors as sup
@@ -28,8 +28,11 @@ async def test_f16_replies_go_out_in_order_and_before_the_exit(node: sup.Node) -
         return keep_state()
 
     pid = await node.start(Machine, handle)
+    seen: list[sup.DebugEvent] = []
+    await sup.trace(pid, seen.append)
     one, two = sup.send_request(pid, "wait"), sup.send_request(pid, "both")
     assert (await one.wait(), await two.wait()) == ("first", "second")
+    assert [event.value for event in seen if isinstance(event, sup.ReplyOut)] == ["first", "second"]
     left, *answered = [sup.send_request(pid, content) for content in ("wait", "wait", "last")]
     assert [await request.wait() for request in answered] == [1, 2]
     with pytest.raises(sup.ServerExited) as exited:
@@ -66,8 +69,9 @@ async def test_f17_wrong_return_action_or_timeout_crashes_naming_it(node: sup.No
     reason = await sup.wait_down(pid)
     assert isinstance(reason, sup.Crashed)
     assert isinstance(reason.exception, (sup.BadReturnValue, sup.BadAction))
-    if isinstance(wrong, sup.KeepState):
-        assert repr(wrong.actions[0]) in str(reason.exception)
+    named = wrong.actions[0] if isinstance(wrong, sup.KeepState) else wrong
+    named = wrong.replies[0] if isinstance(wrong, sup.StopMachine) else named
+    assert repr(named) in str(reason.exception)
 
 
 async def test_f17_state_without_a_function_crashes(node: sup.Node) -> None:
@@ -148,11 +152,170 @@ async def test_f19_get_state_and_replace_state(node: sup.Node) -> None:
     assert await sup.call(pid, "state?") == "three"
 
 
-async def test_f20_status_shows_queue_postponed_and_timers(node: sup.Node) -> None:
-    pid = await node.start(Machine, lambda *_: keep_state(sup.Postpone()), sup.GenericTimeout("t", 50))
-    sup.cast(pid, "p")
+async def test_f20_status_and_crash_report_show_queue_postponed_timers_and_log(
+    node: sup.Node, reports: list[object]
+) -> None:
+    def handle(machine: Machine, event_type: EventType, content: Any, state: Any) -> Any:
+        if content == "crash":
+            raise Broken("crash")
+        if content == "insert":
+            return keep_state(
+                sup.NextEvent(EventType.INTERNAL, "crash"),
+                sup.NextEvent(EventType.INTERNAL, "behind it"),
+                sup.StateTimeout(0, "at once"),
+            )
+        return keep_state(sup.Postpone())
+
+    pid = await node.start(Machine, handle, sup.GenericTimeout("t", 50), sup.StateTimeout(20), state="here")
+    await sup.log_events(pid, 5)
+    sup.cast(pid, "put off")
     await settle()
     status = await sup.get_status(pid)
-    assert status["state"] == "one"
-    assert "p" in str(status["postponed"])
-    assert "'t'" in str(status["timers"])
+    assert (status["pid"], status["module"], status["state"], status["suspended"]) == (pid, "Machine", "here", False)
+    assert [event.content for event in status["postponed"]] == ["put off"]  # type: ignore[attr-defined]
+    assert status["events"] == ()
+    assert status["timers"] == {EventType.GENERIC_TIMEOUT("t"): 50, EventType.STATE_TIMEOUT: 20}
+    assert status["log"] == ("0.000000 got cast 'put off'", "0.000000 postponed cast 'put off'")
+    await sup.suspend(pid)
+    sup.cast(pid, "insert")
+    sup.cast(pid, "in the mailbox")
+    await settle()
+    assert (await sup.get_status(pid))["queued"] == 2
+    await sup.resume(pid)
+    await sup.wait_down(pid)
+    (report,) = reports
+    assert isinstance(report, sup.CrashReport)
+    assert isinstance(report.state, dict)
+    assert report.state["state"] == "here"
+    assert [event.content for event in report.state["events"]] == ["behind it"]
+    assert [event.content for event in report.state["postponed"]] == ["put off"]
+    assert report.state["timers"] == {EventType.GENERIC_TIMEOUT("t"): 50, EventType.STATE_TIMEOUT: 0}
+    assert report.queue_length == 1
+    assert report.log[-2:] == ("0.000000 got cast 'insert'", "0.000000 no reply")
+    for word in ("behind it", "put off", "generic_timeout", "got cast", "here"):
+        assert word in report.format()
+
+
+async def test_f18_start_link_monitor_timeout_and_ignored_name(node: sup.Node) -> None:
+    class Slow(Machine):
+        async def init(self) -> Any:
+            await trio.sleep(3)
+            return ("one", [])
+
+    with pytest.raises(sup.StartTimeout):
+        await node.start(Slow, stay, name="m", timeout=1)
+    assert node.registry.whereis("m") is None
+    began = trio.current_time()
+    assert (await node.start(Slow, stay, name="m")).ready
+    assert trio.current_time() - began == 3, "ready when start returns"
+
+    async def starter() -> None:
+        linked = await sup.start_link(Machine, stay)
+        monitored, ref = await sup.start_monitor(Machine, stay)
+        sup.exit(monitored, "bye")
+        assert (await sup.receive()) == sup.Down(ref, monitored, "bye")
+        sup.trap_exits()
+        sup.exit(linked, "bye")
+        assert await sup.receive() == sup.ExitSignal(linked, "bye")
+
+    await in_process(node, starter)
+
+
+@pytest.mark.parametrize("how", ["crash", "stop", "kill"])
+async def test_f18_end_of_the_machine_fails_its_callers_at_once(node: sup.Node, how: str) -> None:
+    def handle(machine: Machine, event_type: EventType, content: Any, state: Any) -> Any:
+        if content != "end":
+            return keep_state(sup.Postpone())
+        if how == "crash":
+            raise Broken("handler")
+        return sup.Stop("stopped") if how == "stop" else keep_state()
+
+    pid = await node.start(Machine, handle)
+    requests = [sup.send_request(pid, content) for content in ("postponed", "end", "queued")]
+    if how == "kill":
+        await settle()
+        sup.exit(pid, sup.Killed())
+    for request in requests:
+        with pytest.raises(sup.ServerExited) as exited:
+            await request.wait()
+        assert exited.value.reason == pid.exit_reason
+    if how != "crash":
+        assert pid.exit_reason == ("stopped" if how == "stop" else sup.Killed())
+
+
+async def test_f18_stop_of_one_that_dies_otherwise_or_hangs(node: sup.Node) -> None:
+    class Hanging(Machine):
+        async def terminate(self, reason: object, state: Any) -> None:
+            await trio.sleep_forever()
+
+    class Crashing(Machine):
+        async def terminate(self, reason: object, state: Any) -> None:
+            raise Broken("terminate")
+
+    crashing = await node.start(Crashing, stay)
+    with pytest.raises(sup.ServerExited):
+        await sup.stop(crashing)
+    assert isinstance(crashing.exit_reason, sup.Crashed)
+    await node.start(Hanging, stay, name="m")
+    with pytest.raises(sup.CallTimeout):
+        await sup.stop(node.registry.via("m"), timeout=2)
+
+
+async def test_f18_terminate_runs_when_the_parent_of_one_that_traps_exits_ends(node: sup.Node) -> None:
+    class Trapping(Machine):
+        async def init(self) -> Any:
+            sup.trap_exits()
+            return ("one",)
+
+    started: list[sup.Pid[Any]] = []
+    logs: list[Any] = []
+
+    async def starter() -> None:
+        started.append(await sup.start_link(Trapping, stay))
+        logs.append((await sup.get_state(started[0]))[1])
+        raise sup.Exit("gone")
+
+    await sup.wait_down(node.spawn(starter))
+    assert await sup.wait_down(started[0]) == "gone"
+    assert logs == [[("terminate", "gone", "one")]]
+
+
+async def test_f17_machine_without_the_callback_it_needs_crashes(node: sup.Node) -> None:
+    class NoInit(sup.GenStatem):
+        pass
+
+    class NoHandler(sup.GenStatem):
+        callback_mode = "handle_event_function"
+
+        async def init(self) -> Any:
+            return ("one",)
+
+    class NoActions(NoHandler):
+        async def init(self) -> Any:
+            return ("one", "two")
+
+    for kind in (NoInit, NoActions):
+        with pytest.raises(sup.StartFailed) as failed:
+            await node.start(kind)
+        assert isinstance(failed.value.__cause__, (NotImplementedError, sup.BadAction))
+    pid = await node.start(NoHandler)
+    sup.cast(pid, 1)
+    reason = await sup.wait_down(pid)
+    assert isinstance(reason, sup.Crashed)
+    assert isinstance(reason.exception, NotImplementedError)
+
+
+async def test_f16_a_stop_may_fail_a_caller_first(node: sup.Node) -> None:
+    def handle(machine: Machine, event_type: EventType, content: Any, state: Any) -> Any:
+        return stop_machine("done", sup.ReplyError(event_type.from_, Broken("refused")))
+
+    pid = await node.start(Machine, handle)
+    with pytest.raises(Broken, match="refused"):
+        await sup.call(pid, 1)
+    assert await sup.wait_down(pid) == "done"
+
+
+def test_only_a_call_has_somebody_to_answer_to() -> None:
+    assert not EventType.CAST.has_from
+    with pytest.raises(LookupError, match="cast"):
+        _ = EventType.CAST.from_

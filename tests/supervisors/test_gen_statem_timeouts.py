@@ -121,3 +121,32 @@ async def test_f15_cancel_and_update(node: sup.Node) -> None:
     sup.cast(pid, "cancel")
     await trio.sleep(10)
     assert [entry[0] for entry in await log_of(pid)] == ["cast"]
+
+
+TIMERS: dict[str, tuple[Any, Any, Any]] = {
+    "state_timeout": (sup.StateTimeout(5, "old"), sup.CancelStateTimeout(), sup.UpdateStateTimeout("new")),
+    "timeout": (sup.EventTimeout(5, "old"), sup.CancelEventTimeout(), sup.UpdateEventTimeout("new")),
+    "generic_timeout": (sup.GenericTimeout("n", 5, "old"), sup.CancelTimeout("n"), sup.UpdateTimeout("n", "new")),
+}
+
+
+@pytest.mark.parametrize("kind", TIMERS)
+@pytest.mark.parametrize("running", [True, False])
+async def test_f15_cancel_and_update_of_each_kind(node: sup.Node, kind: str, running: bool) -> None:
+    start, cancel, update = TIMERS[kind]
+    fired = []
+
+    def handle(machine: Machine, event_type: EventType, content: Any, state: Any) -> Any:
+        if event_type.kind == "cast":
+            return keep_state(*content)
+        fired.append((event_type.kind, content, trio.current_time()))
+        return keep_state()
+
+    first = [start] if running else []
+    pid = await node.start(Machine, handle)
+    sup.cast(pid, [*first, cancel])
+    await trio.sleep(10)
+    assert fired == []
+    sup.cast(pid, [*first, update])
+    await trio.sleep(10)
+    assert fired == [(kind, "new", 15 if running else 10)], "the time stays; without a timer the event comes at once"

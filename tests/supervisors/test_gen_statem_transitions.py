@@ -9,7 +9,7 @@ import trio
 from scripted_machine import Entering, Machine, log_of, scripted
 
 import supervisors as sup
-from supervisors import EventType, keep_state, next_state, repeat_state
+from supervisors import EventType, keep_state, next_state, repeat_state, stop_machine
 
 
 async def test_f01_both_callback_modes_behave_the_same(node: sup.Node) -> None:
@@ -226,3 +226,14 @@ async def test_f09_repeat_state_enters_again(node: sup.Node) -> None:
         ("cast", "again", "two"),
         ("enter", "two", "two"),
     ]
+
+
+async def test_f08_enter_call_may_stop_and_may_name_its_own_state(node: sup.Node) -> None:
+    def handle(machine: Machine, event_type: EventType, content: Any, state: Any) -> Any:
+        if event_type != EventType.ENTER:
+            return next_state(content)
+        return stop_machine("arrived") if state == "end" else next_state(state, sup.StateTimeout(1, "end"))
+
+    pid = await node.start(Entering, handle)
+    assert await sup.wait_down(pid) == "arrived"
+    assert trio.current_time() == 1
