@@ -178,7 +178,7 @@ class RequestCollection(Generic[LabelT]):
 @overload
 async def multi_call(
     targets: Iterable[Pid[S]], request: Request[R, S], timeout: float = 5.0
-) -> tuple[list[tuple[Pid[S], R]], list[tuple[Pid[S], Exception]]]: ...
+) -> tuple[list[tuple[Pid[Any], R]], list[tuple[Pid[Any], Exception]]]: ...
 @overload
 async def multi_call(
     targets: Iterable[Target], request: UntypedRequest | None, timeout: float = 5.0

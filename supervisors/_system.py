@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import attrs
 import trio
@@ -17,7 +17,13 @@ from ._call import ANSWERED, FAILED, From, call_system
 from ._debug import Debug, DebugEvent, DebugFunction, ServerStatistics
 from ._errors import NotAServer
 from ._mailbox import SYSTEM
-from ._pid import AnyPid, Target, live
+from ._pid import AnyPid, Pid, Target, live
+
+if TYPE_CHECKING:
+    from ._gen_server import GenServer
+    from ._gen_statem import GenStatem
+
+ServerT = TypeVar("ServerT", bound="GenServer")
 
 
 class Loop(Protocol):
@@ -60,6 +66,12 @@ async def _ask(target: Target, act: Callable[[Loop], object], timeout: float) ->
 # -- state ------------------------------------------------------------------------------------------------------
 
 
+@overload
+async def get_state(target: Pid[ServerT], timeout: float = 5.0) -> ServerT: ...
+@overload
+async def get_state(target: Pid[GenStatem], timeout: float = 5.0) -> tuple[Any, Any]: ...
+@overload
+async def get_state(target: Target, timeout: float = 5.0) -> Any: ...
 async def get_state(target: Target, timeout: float = 5.0) -> Any:
     """The state of a server: the GenServer object itself, or ``(state, data)`` of a GenStatem. For debugging.
 
@@ -68,6 +80,12 @@ async def get_state(target: Target, timeout: float = 5.0) -> Any:
     return await _ask(target, lambda loop: loop.state(), timeout)
 
 
+@overload
+async def replace_state(
+    target: Pid[ServerT], replacer: Callable[[ServerT], ServerT], timeout: float = 5.0
+) -> ServerT: ...
+@overload
+async def replace_state(target: Target, replacer: Callable[[Any], Any], timeout: float = 5.0) -> Any: ...
 async def replace_state(target: Target, replacer: Callable[[Any], Any], timeout: float = 5.0) -> Any:
     """Put ``replacer(state)`` in the place of the state and return it.
 

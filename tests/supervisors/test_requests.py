@@ -225,3 +225,17 @@ async def test_g23_a_call_does_not_look_at_the_queue_of_its_caller(node: sup.Nod
         assert await sup.receive() == 0
 
     await in_process(node, caller)
+
+
+async def test_typed_requests_are_plain_objects_at_run_time(node: sup.Node) -> None:
+    class Get(sup.Request[int]):
+        pass
+
+    class Describe(sup.Request[str, "Echo"]):
+        __slots__ = ()
+
+    pid = await node.start(Echo)
+    for request in (Get(), Describe()):
+        assert await sup.call(pid, request) is request
+    assert Get.__bases__ == Describe.__bases__ == (sup.Request,)
+    assert not hasattr(Describe(), "__dict__")
