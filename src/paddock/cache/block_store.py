@@ -293,7 +293,7 @@ class BlockStore:
         self.index.begin_spill(block)
         return model
 
-    def end_spill(self, block: RamBlock, model: OpenModel) -> None:
-        """The thread has ended."""
+    def end_spill(self, block: RamBlock, model: OpenModel, *, due: bool) -> None:
+        """The thread has ended, or was never started; ``due``: the block is to be written still."""
         model.io -= 1
-        self._free(self.index.end_spill(block))
+        self._free(self.index.end_spill(block, due=due))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import trio
+
 import supervisors as sup
 from paddock.cache.availability import Availability
 from paddock.cache.block_store import BlockStore
@@ -14,6 +16,9 @@ from paddock.telemetry.loggers import get_logger
 __all__ = ["DiskTier"]
 
 _log = get_logger("paddock.cache")
+
+_OPENING_SECONDS = 1.0
+"""So long a look-up waits for a folder that is being opened; it takes a millisecond unless the disk hangs."""
 
 
 class DiskTier:
@@ -33,11 +38,12 @@ class DiskTier:
         self._store = store
         self._availability = Availability()
         self._warned = False
+        self._settled = trio.Event()
 
     @property
     def readable(self) -> bool:
-        """Whether blocks can be looked for on disk."""
-        return self.folder is not None
+        """Whether blocks can be looked for on disk, now or as soon as the folder is open."""
+        return self.folder is not None or self.state == "opening"
 
     @property
     def writable(self) -> bool:
@@ -55,6 +61,12 @@ class DiskTier:
             return "opening"
         return "on" if self.folder.writable else "read-only"
 
+    async def opened_folder(self) -> CacheFolder | None:
+        """The folder; waits for it while it is being opened for the first time. A checkpoint."""
+        with trio.move_on_after(_OPENING_SECONDS):
+            await self._settled.wait()
+        return self.folder
+
     def opening_due(self, now: float) -> bool:
         """Whether the folder is to be opened now, for the first time or again."""
         if self.path is None:
@@ -69,6 +81,7 @@ class DiskTier:
     def opened(self, folder: CacheFolder, now: float) -> None:
         """The folder could be opened. One that cannot be written to is read, and tried again later."""
         self.folder = folder
+        self._settled.set()
         self.problem = folder.refusal
         if folder.writable:
             if self._warned:
@@ -84,6 +97,7 @@ class DiskTier:
         """Something that concerns the whole folder failed: nothing is written until it has been opened again."""
         self._store.counters.disk_errors += counted
         self._availability = self._availability.failed(now)
+        self._settled.set()
         self.problem = problem
         self._store.spills = False
         lost = self._store.index.give_up_due()
@@ -119,7 +133,8 @@ class DiskTier:
         """Answers the calls of Flush for which nothing is left to wait for."""
         still: list[tuple[sup.From, int | None]] = []
         for from_, model in self.waiting:
-            if self.writable and self._store.index.is_due(model):
+            opening = self.state == "opening" and self.unsaved(model) > 0
+            if opening or (self.writable and self._store.index.is_due(model)):
                 if from_.pending:
                     still.append((from_, model))
             else:

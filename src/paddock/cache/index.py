@@ -53,6 +53,8 @@ class BlockIndex:
         """Blocks on disk, the next to go first."""
         self._touched: dict[bytes, None] = {}
         """Blocks on disk whose use their files' times do not show yet."""
+        self._gone: set[bytes] | None = None
+        """Files removed since the listing began that is being taken in; None while there is none."""
 
     # --- models -------------------------------------------------------------------------------------------
 
@@ -271,10 +273,11 @@ class BlockIndex:
         """A thread is about to read the block's slot."""
         block.spilling = True
 
-    def end_spill(self, block: RamBlock) -> Slot | None:
-        """No thread reads the slot any more; the block is not due again. The slot, where it has become free."""
+    def end_spill(self, block: RamBlock, *, due: bool = False) -> Slot | None:
+        """No thread reads the slot any more. ``due``: the block is to be written still. The slot, where it has become
+        free."""
         block.spilling = False
-        if self._due.get(block.content.key) is block:
+        if not due and self._due.get(block.content.key) is block:
             del self._due[block.content.key]
         return self._free_condemned(block) if block.condemned else None
 
@@ -335,18 +338,33 @@ class BlockIndex:
         if self._due.get(key) is not None and not self._due[key].spilling:
             del self._due[key]
 
+    def begin_listing(self) -> set[bytes]:
+        """The folder is about to be listed; the keys of all files that are known."""
+        self._gone = set()
+        return set(self._disk)
+
+    def end_listing(self) -> None:
+        """The listing has been taken in."""
+        self._gone = None
+
     def add_older_files(self, files: Iterable[tuple[bytes, DiskBlock]]) -> None:
-        """Files found by a scan, the latest used first. What is known already stays where it is in the order."""
+        """Files of a listing, the latest used first. What is known already stays where it is in the order, and what was
+        removed since the listing began is not believed to be there."""
+        gone = self._gone or ()
         for key, block in files:
-            if key not in self._disk:
+            if key not in self._disk and key not in gone:
                 self.add_file(key, block)
                 self._disk.move_to_end(key, last=False)
 
-    def remove_file(self, key: bytes) -> DiskBlock | None:
-        """A file that is gone, or is about to be. A block that is in RAM as well stays there."""
+    def remove_file(self, key: bytes, *, due: bool = False) -> DiskBlock | None:
+        """A file that is gone, or is about to be. A block that is in RAM as well stays there, ``due`` to be written."""
+        if self._gone is not None:
+            self._gone.add(key)
         block = self._disk.pop(key, None)
         if block is not None:
             self.disk_bytes -= block.file_bytes
+            if due and key in self._ram:
+                self._due.setdefault(key, self._ram[key])
         return block
 
     def excess_files(self) -> list[bytes]:

@@ -35,6 +35,11 @@ _ROOT = b"paddock-kv-root"
 _BLOCK = b"paddock-kv-block"
 
 
+def _positive(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{attribute.name}={value!r} is not a positive number")
+
+
 @attrs.frozen(kw_only=True)
 class Identity:
     """All that decides a KV cell's bits beside the tokens. Two that differ in anything share no block and no folder.
@@ -53,16 +58,10 @@ class Identity:
     """Name of the exactness recipe and those of its parameters that change bits."""
     adapters: tuple[str, ...] = ()
     """Fingerprint and scale of each LoRA adapter, in order."""
-    block_tokens: int = attrs.field()
+    block_tokens: int = attrs.field(validator=_positive)
     """Tokens in a block."""
-    payload_bytes: int = attrs.field()
+    payload_bytes: int = attrs.field(validator=_positive)
     """Bytes of one block's payload."""
-
-    @block_tokens.validator
-    @payload_bytes.validator
-    def _positive(self, attribute: attrs.Attribute[int], value: int) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{attribute.name}={value!r} is not a positive number")
 
     def digest(self) -> bytes:
         """The identity as 20 bytes; the folder of its blocks has their hexadecimal form as its name."""

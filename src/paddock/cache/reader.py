@@ -70,7 +70,7 @@ class DiskReader(sup.GenServer):
     async def _fetch_some(self, fetch: FetchPrefix) -> bool:
         """One batch; whether there may be more."""
         store, index, find = self._store, self._store.index, fetch.find
-        folder = self._tier.folder
+        folder = await self._tier.opened_folder()
         if folder is None or not fetch.from_.pending or not store.has_lease(fetch.lease):
             return False
         try:

@@ -106,14 +106,24 @@ class DiskWriter(sup.GenServer):
         self._rescan_at = trio.current_time() + _RESCAN_SECONDS
         if tier.folder is None:
             return
-        known = {key for key, _ in index.files()}
-        iterator = scan(tier.folder.path)
+        known = index.begin_listing()
+        try:
+            await self._take_in(tier.folder, known)
+        finally:
+            index.end_listing()
+        await self._remove(index.excess_files())
+
+    async def _take_in(self, folder: CacheFolder, known: set[bytes]) -> None:
+        """Lists the folder and has the index agree with it, without holding up the trio thread."""
+        tier, index = self._tier, self._store.index
+        iterator = scan(folder.path)
         found: list[ScannedFile] = []
         try:
             while (part := await trio.to_thread.run_sync(next, iterator, None)) is not None:
                 found += part
         except OSError as error:
             tier.opening_failed(error.strerror or str(error), trio.current_time())
+            await trio.to_thread.run_sync(folder.close)
             return
         order = await trio.to_thread.run_sync(_newest_first, found)
         shared: dict[DiskBlock, DiskBlock] = {}
@@ -124,8 +134,7 @@ class DiskWriter(sup.GenServer):
             known.difference_update(file.key for file in part)
             await trio.lowlevel.checkpoint()
         for key in known:
-            index.remove_file(key)  # another process removed it
-        await self._remove(index.excess_files())
+            index.remove_file(key, due=tier.writable)  # somebody else removed it
 
     async def _remove(self, keys: Sequence[bytes]) -> None:
         """Removes files from the index, and then from the folder."""
@@ -146,10 +155,11 @@ class DiskWriter(sup.GenServer):
         model = store.begin_spill(block)
         payload_bytes = model.slots.payload_bytes
         size = file_bytes(len(block.content.classes), payload_bytes)
-        taken = False
+        taken, due = False, True  # still due where this process is killed before the thread begins
         try:
             victims = index.room_on_disk(size)
             if victims is None:
+                due = False
                 return
             index_files = [(key, index.remove_file(key)) for key in victims]
             files = [(gone.identity, key) for key, gone in index_files if gone is not None]
@@ -159,16 +169,18 @@ class DiskWriter(sup.GenServer):
             header = BlockHeader(model.digest, block.content, payload_bytes, block.checksum)
             store.counters.disk_errors += await trio.to_thread.run_sync(_write, folder, files, header, model, block)
             index.add_file(block.content.key, DiskBlock(model.identity, size), counted=True)
-            taken = False
+            taken = due = False
             store.counters.spilled_blocks += 1
         except BlockRefused:
+            due = False
             store.condemn([block.content.key])
         except OSError as error:
+            due = False
             tier.failed(error.strerror or str(error), trio.current_time())
         finally:
             if taken:
                 index.give_back_disk_bytes(size)
-            store.end_spill(block, model)
+            store.end_spill(block, model, due=due)
             if model.closing:
                 sup.cast(self._server, ThreadsDone(model.handle))
 
