@@ -39,6 +39,11 @@ def _whole(low: int, high: int, *, optional: bool = False) -> _Check:
 _YEAR = 31_536_000.0
 
 
+def _true_or_false(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise InvalidConfiguration(attribute.name, f"{value!r} is not true or false")
+
+
 def _seconds(low: float, high: float = _YEAR) -> _Check:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -118,6 +123,11 @@ class ModelConfig:
     probe_seconds: float = attrs.field(default=10.0, validator=_seconds(0.0, 86_400.0))
     """Longest time that the probe of exactness may take at load. What it has no time for is not certified. A small
     model needs about a second, and a model that was probed before none."""
+    prefix_cache: bool = attrs.field(default=True, validator=_true_or_false)
+    """Whether requests restore the longest beginning of their prompt that was computed before, and save theirs."""
+    save_every: int = attrs.field(default=256, validator=_whole(0, 1 << 20))
+    """Generated tokens between two saves of a running reply, which is what a crash can cost; 0: only at its end. A
+    prompt is saved when it has been computed."""
     queue_limit: int = attrs.field(default=256, validator=_whole(0, 1_000_000))
     """Requests that may wait for a sequence; one more is refused with ``QueueFull``."""
     delta_buffer: int = attrs.field(default=64, validator=_whole(1, 65_536))
@@ -151,7 +161,15 @@ class RuntimeConfig:
     models: tuple[ModelConfig, ...] = ()
     """Models that are loaded when the runtime opens."""
     cache_dir: str | Path | None = attrs.field(default=None, validator=_folder)
-    """Folder of what outlives the process, such as certificates of exactness; by default the user's cache folder."""
+    """Folder of what outlives the process: certificates of exactness, by default kept in the user's cache folder, and
+    the disk tier of the prefix cache, which there is only where this is set."""
+    ram_cache_bytes: int | None = attrs.field(default=None, validator=_whole(0, 1 << 50, optional=True))
+    """Most bytes that the prefix caches of all models take in RAM; 0 for none. By default a tenth of the machine's
+    memory, at most 8 GiB."""
+    disk_cache_bytes: int = attrs.field(default=16 << 30, validator=_whole(0, 1 << 60))
+    """Most bytes of the disk tier in ``cache_dir``; 0 for none."""
+    cache_block_tokens: int = attrs.field(default=64, validator=_whole(16, 1024))
+    """Tokens in a block of the prefix cache: what is shared, stored and restored are whole blocks."""
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 
