@@ -93,7 +93,8 @@ def _allowed(value: ast.expr | None) -> str:
         return ""
     (check,) = checks
     if isinstance(check, ast.Name):
-        return {"_name": "a printable name of 1 to 200 characters", "_source": "a name or a path"}[check.id]
+        names = {"_name": "a printable name of 1 to 200 characters", "_source": "a name or a path"}
+        return {**names, "_folder": "a path, or None"}[check.id]
     assert isinstance(check, ast.Call)
     assert isinstance(check.func, ast.Name)
     arguments = [eval(compile(ast.Expression(argument), "config", "eval")) for argument in check.args]
@@ -103,6 +104,8 @@ def _allowed(value: ast.expr | None) -> str:
             return f"a whole number from {low:,} to {high:,}{optional}"
         case "_seconds", [low]:
             return f"seconds, at least {low:g}"
+        case "_seconds", [low, high]:
+            return f"seconds from {low:g} to {high:,.0f}"
         case "_one_of", names:
             return ", ".join(f"`{name!r}`" for name in names)
         case unknown:
