@@ -9,17 +9,20 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
-import numpy as np
 
+from paddock.errors import SequenceStateError
 from paddock.native.batch import Chunk, SampleMode
 from paddock.native.context import Context
-from paddock.native.exactness.saved_sequence import restore_sequence, save_sequence
+from paddock.native.state.access import new_bytes
+from paddock.native.state.blocks import cut
+from paddock.native.state.layout import Bytes, parse_state
 from paddock.sampling import SamplingParameters
 
-__all__ = ["Conversation", "Rules", "Runner", "largest_difference", "random_sizes"]
+__all__ = ["Computed", "Conversation", "Rules", "Runner", "random_sizes"]
 
 _GENERATION = 1
 _SAMPLING = SamplingParameters(temperature=0, seed=0)  # nothing is sampled, but a sequence needs a sampler
+_NEIGHBOURS = 15
 _NEIGHBOUR_ROWS = 20
 
 
@@ -51,6 +54,15 @@ class Conversation:
         return len(self.prompt) + len(self.reply)
 
 
+@attrs.frozen(eq=False)
+class Computed:
+    """``rows``: logits for the prompt's last token and for each of the reply. ``cells``: what the KV cache held at the
+    end, without anything that tells of the sequence's id; None where its layout is not known."""
+
+    rows: list[bytes]
+    cells: Bytes | None
+
+
 def random_sizes(draw: random.Random, total: int, least: int, most: int) -> list[int]:
     """``total`` rows cut into chunks of ``least`` to about ``most``; a total below ``least`` is one chunk."""
     sizes: list[int] = []
@@ -66,8 +78,7 @@ def random_sizes(draw: random.Random, total: int, least: int, most: int) -> list
 class Runner:
     """Runs conversations on ``context``, which serves nobody else meanwhile.
 
-    ``before_call`` is called before each decode call and may raise. A run gives one logits row for the prompt and one
-    for each token of the reply, as bytes, and leaves the context without open sequences.
+    ``before_call`` is called before each decode call and may raise. A run leaves the context without open sequences.
     """
 
     def __init__(self, context: Context, n_vocab: int, rules: Rules, before_call: Callable[[], None]) -> None:
@@ -89,19 +100,8 @@ class Runner:
         for name in range(self.n_seq_max):
             self.context.release_sequence(name, _GENERATION)
 
-    def prefill(self, name: int, tokens: Sequence[int], *, sample: bool) -> bytes:
-        """One prompt chunk in a call of its own; its last logits row if ``sample``."""
-        return self._call({name: tokens}, {name} if sample else set()).get(name, b"")
-
-    def decode(self, tokens: Mapping[int, int]) -> dict[int, bytes]:
-        """One generated token for each of these sequences, in one call."""
-        return self._call({name: [token] for name, token in tokens.items()}, set(tokens))
-
-    def mixed(self, tokens: Mapping[int, Sequence[int]], sampled: set[int]) -> dict[int, bytes]:
-        """Rows of any kind in one call, as only a free schedule has them."""
-        return self._call(tokens, sampled)
-
-    def _call(self, tokens: Mapping[int, Sequence[int]], sampled: set[int]) -> dict[int, bytes]:
+    def call(self, tokens: Mapping[int, Sequence[int]], sampled: set[int]) -> dict[int, bytes]:
+        """One decode call; the last logits rows of the sequences ``sampled``."""
         self._before_call()
         context = self.context
         mode = {True: SampleMode.LOGITS, False: SampleMode.NONE}
@@ -110,6 +110,30 @@ class Runner:
             for name, row in tokens.items()
         ]
         return {row.sequence_id: row.logits or b"" for row in context.decode_and_sample_batch(chunks)}
+
+    def _prompt(self, name: int, prompt: Sequence[int], sizes: Sequence[int]) -> bytes:
+        """A prompt, each chunk in a call of its own; the row of its last token."""
+        at, row = 0, b""
+        for size in sizes:
+            last = at + size == len(prompt)
+            row = self.call({name: prompt[at : at + size]}, {name} if last else set()).get(name, b"")
+            at += size
+        return row
+
+    def _reply(self, name: int, reply: Sequence[int]) -> list[bytes]:
+        return [self.call({name: [token]}, {name})[name] for token in reply]
+
+    def _end(self, name: int, rows: list[bytes]) -> Computed:
+        cells: Bytes | None = None
+        try:
+            state = self.context.save_state(name, _GENERATION)
+            saved = parse_state(state)
+            cells = new_bytes(saved.layout.payload_bytes(saved.n_tokens))
+            cut(saved.layout, name, saved.n_tokens, state, 0, saved.n_tokens, cells)
+        except SequenceStateError:
+            cells = None
+        self.close()
+        return Computed(rows, cells)
 
     # --- whole runs ---------------------------------------------------------------------------------------
 
@@ -121,83 +145,76 @@ class Runner:
             n_prompt -= sizes[-1]
         return [*sizes, n_prompt]
 
-    def alone(self, talk: Conversation, *, name: int = 0, sizes: Sequence[int] | None = None) -> list[bytes]:
+    def alone(self, talk: Conversation, *, name: int = 0, sizes: Sequence[int] | None = None) -> Computed:
         """The prompt in chunks of ``sizes``, then the reply token by token, with no other sequence open."""
         self.open(name)
-        rows = [self._prompt(name, talk.prompt, sizes or self.whole_sizes(len(talk.prompt)))]
-        rows += [self.decode({name: token})[name] for token in talk.reply]
-        self.close()
-        return rows
+        row = self._prompt(name, talk.prompt, sizes or self.whole_sizes(len(talk.prompt)))
+        return self._end(name, [row, *self._reply(name, talk.reply)])
 
-    def _prompt(self, name: int, prompt: Sequence[int], sizes: Sequence[int]) -> bytes:
-        at, row = 0, b""
-        for size in sizes:
-            row = self.prefill(name, prompt[at : at + size], sample=at + size == len(prompt))
-            at += size
-        return row
-
-    def moved(self, talk: Conversation, *, name: int) -> list[bytes]:
-        """In the middle of the reply its state is saved, its cells are cleared, and it goes on in sequence ``name``."""
+    def moving(self, talk: Conversation, *, name: int) -> tuple[Computed, Computed]:
+        """Alone; and once more from the middle of the reply on, in sequence ``name``, after its saved state was put
+        there."""
         self.open(0)
-        rows = [self._prompt(0, talk.prompt, self.whole_sizes(len(talk.prompt)))]
         middle = len(talk.reply) // 2
-        rows += [self.decode({0: token})[0] for token in talk.reply[:middle]]
-        saved = save_sequence(self.context, 0)
-        self.close()
+        rows = [self._prompt(0, talk.prompt, self.whole_sizes(len(talk.prompt)))]
+        rows += self._reply(0, talk.reply[:middle])
+        state = self.context.save_state(0, _GENERATION)
+        before = rows[:]
+        stayed = self._end(0, rows + self._reply(0, talk.reply[middle:]))
         self.open(name)
-        restore_sequence(self.context, name, saved)
-        rows += [self.decode({name: token})[name] for token in talk.reply[middle:]]
-        self.close()
-        return rows
+        self.context.restore_state(name, _GENERATION, state, len(talk.prompt) + middle)
+        return stayed, self._end(name, before + self._reply(name, talk.reply[middle:]))
 
-    def as_prompt(self, talk: Conversation) -> list[bytes]:
+    def as_prompt(self, talk: Conversation) -> Computed:
         """The row of the reply's last token, all of the reply computed as prompt."""
         self.open(0)
         tokens = (*talk.prompt, *talk.reply)
-        row = self._prompt(0, tokens, self.whole_sizes(len(tokens)))
-        self.close()
-        return [row]
+        return self._end(0, [self._prompt(0, tokens, self.whole_sizes(len(tokens)))])
 
-    def beside_others(self, talk: Conversation, *, name: int, seed: int, most: int) -> list[bytes]:
-        """Other sequences join, compute prompts and replies, and leave: before, between and in its calls."""
+    def beside_others(self, talk: Conversation, *, name: int, seed: int, most: int) -> Computed:
+        """Other sequences join, compute prompts and replies, and leave: before, between and in its calls.
+
+        The first token of the reply is computed beside as many as there may be, the second alone.
+        """
         draw = random.Random(seed)
         others = _Neighbours(self, name, draw)
-        others.before()
         self.open(name)
         at, row = 0, b""
         for size in random_sizes(draw, len(talk.prompt), self.rules.minimum_chunk, most):
-            others.between()
+            others.come_and_go()
             chunk = talk.prompt[at : at + size]
             at += size
-            company = {} if self.rules.separate_prefill else others.rows(self.n_batch - size, prompts=True)
-            row = self.mixed({name: chunk, **company}, {name}).get(name, b"")
+            company = {} if self.rules.separate_prefill else others.some_rows(self.n_batch - size, prompts=True)
+            row = self.call({name: chunk, **company}, {name}).get(name, b"")
         rows = [row]
-        for token in talk.reply:
-            others.between()
-            cap = self.rules.decode_row_cap or self.n_seq_max
-            company = others.rows(cap - 1, prompts=not self.rules.separate_prefill)
-            rows.append(self.mixed({name: [token], **company}, {name, *company})[name])
-        self.close()
-        return rows
+        room = (self.rules.decode_row_cap or self.n_batch) - 1
+        for index, token in enumerate(talk.reply):
+            if index == 0:
+                others.all_come()
+                company = others.single_rows(room)
+            elif index == 1:
+                company = {}
+            else:
+                others.come_and_go()
+                company = others.some_rows(room, prompts=not self.rules.separate_prefill)
+            rows.append(self.call({name: [token], **company}, {name, *company})[name])
+        return self._end(name, rows)
 
 
 class _Neighbours:
-    """The other sequences of a run; what they compute is thrown away."""
+    """The other sequences of a run, half of them there already; what they compute is thrown away."""
 
     def __init__(self, runner: Runner, name: int, draw: random.Random) -> None:
         self._runner = runner
         self._draw = draw
-        self._idle = [other for other in range(runner.n_seq_max) if other != name]
+        nearest = sorted((other for other in range(runner.n_seq_max) if other != name), key=lambda id_: abs(id_ - name))
+        self._idle = nearest[:_NEIGHBOURS]
         self._open: list[int] = []
-        self._n_vocab = runner.n_vocab
-
-    def before(self) -> None:
-        """Some are there already; their ids have gaps."""
-        self._draw.shuffle(self._idle)
+        draw.shuffle(self._idle)
         for _ in range((len(self._idle) + 1) // 2):
             self._join()
 
-    def between(self) -> None:
+    def come_and_go(self) -> None:
         """One may join or leave."""
         event = self._draw.random()
         if event < 0.3 and self._idle:
@@ -207,30 +224,36 @@ class _Neighbours:
             self._runner.context.release_sequence(other, _GENERATION)
             self._idle.append(other)
 
+    def all_come(self) -> None:
+        while self._idle:
+            self._join()
+
     def _join(self) -> None:
         other = self._idle.pop()
         self._runner.open(other)
         least = self._runner.rules.minimum_chunk
-        self._runner.prefill(other, self._tokens(self._draw.randint(least, least + _NEIGHBOUR_ROWS)), sample=True)
+        length = min(self._draw.randint(least, least + _NEIGHBOUR_ROWS), self._runner.n_batch, self._runner.cells // 2)
+        self._runner.call({other: self._tokens(length)}, {other})
         self._open.append(other)
 
-    def rows(self, room: int, *, prompts: bool) -> dict[int, list[int]]:
-        """Rows for some of the open ones: single ones, or with ``prompts`` any number, ``room`` in all."""
-        count = self._draw.randint(0, len(self._open))
+    def single_rows(self, room: int) -> dict[int, list[int]]:
+        """One row for each, ``room`` in all."""
+        free = [other for other in sorted(self._open) if self._left(other)]
+        return {other: self._tokens(1) for other in free[:room]}
+
+    def some_rows(self, room: int, *, prompts: bool) -> dict[int, list[int]]:
+        """Rows for some of them: single ones, or with ``prompts`` any number, ``room`` in all."""
         rows: dict[int, list[int]] = {}
-        for other in sorted(self._draw.sample(self._open, count)):
+        for other in sorted(self._draw.sample(self._open, self._draw.randint(0, len(self._open)))):
             wanted = self._draw.choice([1, 1, 1, 5, 70]) if prompts else 1
-            left = self._runner.cells - self._runner.context.position(other)
-            size = min(wanted, room, left)
+            size = min(wanted, room, self._left(other))
             if size > 0:
                 rows[other] = self._tokens(size)
                 room -= size
         return rows
 
+    def _left(self, other: int) -> int:
+        return self._runner.cells - self._runner.context.position(other)
+
     def _tokens(self, count: int) -> list[int]:
-        return [self._draw.randrange(self._n_vocab) for _ in range(count)]
-
-
-def largest_difference(left: bytes, right: bytes) -> float:
-    """Of two logits rows; NaN where one of them holds it."""
-    return float(np.abs(np.frombuffer(left, np.float32) - np.frombuffer(right, np.float32)).max())
+        return [self._draw.randrange(self._runner.n_vocab) for _ in range(count)]
