@@ -13,10 +13,10 @@ from ._errors import BadReturnValue
 from ._mailbox import CALL, CAST, INFO, STOP, SYSTEM, Item
 from ._pid import AnyPid, Ignore, self_
 from ._process import mark_ready
-from ._reasons import Exit, Reason
+from ._reasons import Reason
 from ._reports import limited_repr, logger
 from ._results import Continue, NoReply, Reply, Started, Stop, Then, Timeout, TimeoutAt
-from ._server_loop import ServerLoop, Stopping
+from ._server_loop import ServerLoop, Stopping, run_init
 from ._signals import ExitSignal
 from ._system import answer_system
 
@@ -73,20 +73,17 @@ class GenServer(Behaviour):
         return message
 
     def format_reason(self, reason: Reason) -> Any:
-        """What a crash report shows as the reason; the process ends with the reason itself. An exception that is not
-        shown takes its traceback with it."""
+        """What a crash report shows as the reason. The process ends with the reason itself, which its callers, links
+        and supervisor see. An exception that is not shown takes its traceback with it."""
         return reason
 
     @classmethod
     async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The body of the process."""
         server = cls(*args, **kwargs)
-        result = await server.init()
+        result = await run_init(pid, server)
         if result is IGNORE:
-            pid.ignored = True
             return
-        if isinstance(result, Stop):
-            raise Exit(result.reason)
         if isinstance(result, Started):
             pid.start_info = result.info
             result = result.then

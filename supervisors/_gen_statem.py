@@ -14,9 +14,9 @@ from ._errors import BadAction, BadReturnValue
 from ._mailbox import BATCH, CALL, CAST, STOP, SYSTEM, Item
 from ._pid import AnyPid, Ignore
 from ._process import mark_ready
-from ._reasons import Exit, Reason
+from ._reasons import Reason
 from ._results import Stop
-from ._server_loop import ServerLoop, Stopping
+from ._server_loop import ServerLoop, Stopping, run_init
 from ._signals import ExitSignal
 from ._statem_queue import EVENT_TIMER, STATE_TIMER, EventQueue, Timers
 from ._statem_types import (
@@ -82,12 +82,9 @@ class GenStatem(Behaviour):
     async def run_behaviour(cls, pid: AnyPid, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The body of the process."""
         machine = cls(*args, **kwargs)
-        result = await machine.init()
+        result = await run_init(pid, machine)
         if result is IGNORE:
-            pid.ignored = True
             return
-        if isinstance(result, Stop):
-            raise Exit(result.reason)
         if not isinstance(result, tuple) or not 1 <= len(result) <= 2:
             raise BadReturnValue(f"{cls.__name__}.init", result)
         actions: Iterable[Action] = result[1] if len(result) == 2 else ()

@@ -7,10 +7,12 @@ from typing import Any, TypeAlias
 
 import trio
 
+from ._behaviour import IGNORE
 from ._debug import Debug
 from ._pid import AnyPid
-from ._reasons import Reason, ReportedExit, fatal_part, is_abnormal, reason_of
+from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
 from ._reports import report_crash
+from ._results import Stop
 from ._system import logged
 
 Server: TypeAlias = Any
@@ -22,6 +24,16 @@ class Stopping(Exception):
 
     def __init__(self, reason: Reason) -> None:
         self.reason = reason
+
+
+async def run_init(pid: AnyPid, server: Server) -> Any:
+    """What the server's ``init`` gives; IGNORE leaves its mark on the pid, Stop ends the process."""
+    result = await server.init()
+    if result is IGNORE:
+        pid.ignored = True
+    elif isinstance(result, Stop):
+        raise Exit(result.reason)
+    return result
 
 
 class ServerLoop(ABC):
