@@ -4,7 +4,10 @@ Random models are made and quantized on the spot. For each pair of weights and s
 ``paddock.native.exactness`` runs in a process of its own (the library reads its environment once), with several
 conversations, and its checks are printed; see ``docs/exactness.md`` for what came out and what follows from it.
 
-    python bench/exactness.py [--weights Q8_0 F16 moe-Q8_0 ...] [--schedules canonical invariant ...]
+    python bench/exactness.py [--weights Q8_0 F16 moe-Q8_0 ...] [--schedules canonical invariant ...] [--trace]
+
+``--trace`` compares every intermediate tensor instead of logits and cells, which shows differences that 8-bit
+activations mostly hide. It needs the names that llama.cpp gives to its tensors.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import json
 import logging
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -23,12 +27,16 @@ import structlog
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from tensor_trace import Trace, difference
+
 from gguf_builders import build_random_model
+from paddock.native.batch import Chunk, SampleMode
 from paddock.native.context import Context
 from paddock.native.exactness.conversation import Rules
 from paddock.native.exactness.probe import probe_context
 from paddock.native.model import NativeModel
 from paddock.native.quantize import quantize_model
+from paddock.sampling import SamplingParameters
 
 WEIGHTS = [
     "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "F16", "BF16", "F32",
@@ -81,11 +89,12 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kv", nargs=2, metavar=("K", "V"), help="types of the cache, instead of the schedule's")
+    parser.add_argument("--trace", action="store_true")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if arguments.child:
-        print(json.dumps(probe(Path(arguments.child), arguments)))
+        print(json.dumps((trace if arguments.trace else probe)(Path(arguments.child), arguments)))
         return
     with tempfile.TemporaryDirectory() as folder:
         for weights in arguments.weights:
@@ -94,6 +103,7 @@ def main() -> None:
                 own = ["--schedules", schedule, "--conversations", str(arguments.conversations)]
                 own += ["--threads", str(arguments.threads), "--child", str(path)]
                 own += ["--kv", *arguments.kv] if arguments.kv else []
+                own += ["--trace"] if arguments.trace else []
                 environment = os.environ | SCHEDULES[schedule].get("environment", {})
                 done = subprocess.run(
                     [sys.executable, __file__, *own], env=environment, capture_output=True, text=True, check=False
@@ -121,13 +131,7 @@ def probe(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The checks that failed, with what differed, and whether all others were run."""
     schedule = SCHEDULES[arguments.schedules[0]]
     model = NativeModel.load(path, {"use_extra_bufts": schedule["repack"]})
-    parameters = {
-        "n_ctx": 512, "n_seq_max": 9, "n_threads": arguments.threads, "n_threads_batch": arguments.threads,
-        **schedule.get("context", {}),
-    }  # fmt: skip
-    if arguments.kv:
-        parameters |= {"type_k": arguments.kv[0], "type_v": arguments.kv[1]}
-    context = Context.create(model, parameters)
+    context = Context.create(model, parameters_of(schedule, arguments))
     failed: dict[str, str] = {}
     complete = True
     for seed in range(arguments.conversations):
@@ -138,6 +142,71 @@ def probe(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     model.free()
     exact = complete and not failed.keys() - {"threads"}
     return {"exact": exact, "failed": failed, "complete": complete, "matrices": dict(model.facts.matrix_types)}
+
+
+def parameters_of(schedule: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
+    parameters = {
+        "n_ctx": 512, "n_seq_max": 9, "n_threads": arguments.threads, "n_threads_batch": arguments.threads,
+        **schedule.get("context", {}),
+    }  # fmt: skip
+    return parameters | ({"type_k": arguments.kv[0], "type_v": arguments.kv[1]} if arguments.kv else {})
+
+
+PROMPT, TAIL = 300, 32
+
+
+def trace(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What differs in the last 32 tokens of a prompt between one chunk and several, and between generated tokens alone
+    and beside others; under a recipe that claims it, also between prompt and generated."""
+    schedule = SCHEDULES[arguments.schedules[0]]
+    rules = Rules(**schedule["rules"])
+    model = NativeModel.load(path, {"use_extra_bufts": schedule["repack"]})
+    listening = Trace()
+    with listening.installed():
+        context = Context.create(model, parameters_of(schedule, arguments))
+    draw = random.Random(0)
+    tokens = [draw.randrange(model.n_vocab) for _ in range(PROMPT)]
+    sampling = SamplingParameters(temperature=0, seed=0)
+    listening.wanted = range(PROMPT - TAIL, PROMPT)
+
+    def call(chunks: list[Chunk]) -> None:
+        listening.next_call()
+        context.decode_and_sample_batch(chunks)
+
+    def run(sizes: list[int], neighbours: int = 0, name: int = 4) -> dict[Any, bytes]:
+        """Neighbours stand at positions that are not compared; the nearest ids come first."""
+        listening.rows = {}
+        ids = sorted((other for other in range(9) if other != name), key=lambda other: abs(other - name))
+        for other in (name, *ids[:neighbours]):
+            context.open_sequence(other, 1, sampling)
+        for other in ids[:neighbours]:
+            call([Chunk(other, 1, 0, tokens[:8])])
+        at = 0
+        for size in sizes:
+            mode = SampleMode.LOGITS if size == 1 else SampleMode.NONE
+            chunks = [Chunk(name, 1, at, tokens[at : at + size], mode)]
+            if size == 1:
+                chunks += [Chunk(other, 1, context.position(other), [7], mode) for other in ids[:neighbours]]
+            call(chunks)
+            at += size
+        for other in range(9):
+            context.release_sequence(other, 1)
+        return listening.rows
+
+    least = rules.minimum_chunk
+    head, count = PROMPT - TAIL, max(1, TAIL // least)
+    whole = run([PROMPT])
+    ones = run([head, *[1] * TAIL])
+    found = {
+        "smallest chunks": difference(whole, run([PROMPT - count * least, *[least] * count])),
+        "chunks": difference(whole, run([64, PROMPT - 64 - 67, 67])),
+    }
+    if rules.tokens_alone:
+        found["single rows"] = difference(whole, ones)
+    for neighbours in (1, 2, 3, 6, 7, 8):
+        if rules.decode_row_cap is None or neighbours < rules.decode_row_cap:
+            found[f"{neighbours} beside"] = difference(ones, run([head, *[1] * TAIL], neighbours))
+    return {"exact": not any(found.values()), "found": {name: what for name, what in found.items() if what}}
 
 
 if __name__ == "__main__":
