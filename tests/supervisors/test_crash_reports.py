@@ -145,6 +145,32 @@ async def test_g17_crash_in_terminate_after_a_crash_is_one_report_with_both(
     assert "Broken: handler" in text, "the first error is the context of the second"
 
 
+async def test_l11_report_of_a_supervised_plain_process(node: sup.Node, reports: list[object]) -> None:
+    flags = sup.SupervisorFlags(intensity=1)
+    root = await node.start(sup.Supervisor, flags, [sup.child(raise_when_told, id="child")], label="root")
+    for _ in range(2):
+        pid = (await sup.which_child(root, "child")).pid
+        assert isinstance(pid, sup.Pid)
+        friend = node.spawn(link_and_wait, pid)
+        await settle()
+        sup.send(pid, "now")
+        await sup.wait_down(pid)
+        await settle()
+    crashes = [report for report in reports if isinstance(report, sup.CrashReport)]
+    assert [report.restarts for report in crashes] == [0, 1]
+    last = crashes[-1]
+    assert (last.pid, last.ancestors, last.neighbours) == (pid, (root,), (friend,))
+    assert last.started_as.endswith("raise_when_told")
+    assert (last.last_message, last.state, last.client, last.log) == (None, None, None, ())
+    for fact in (repr(root), repr(friend), "raise_when_told", "Broken: in a nursery"):
+        assert fact in last.format()
+
+
+async def raise_when_told() -> None:
+    await sup.receive()
+    await raise_broken()
+
+
 async def test_a_value_whose_repr_raises_spoils_no_report(node: sup.Node, reports: list[object]) -> None:
     class Unprintable:
         def __repr__(self) -> str:
