@@ -141,8 +141,9 @@ class CacheFolder:
             self._make_folder(final.parent)
             try:
                 os.rename(temporary, final)
-            except (IsADirectoryError, NotADirectoryError):
+            except (IsADirectoryError, NotADirectoryError, FileNotFoundError):
                 discard(final)  # something that is no file has the block's name
+                self._make_folder(final.parent)  # a clean-up removed it while it was empty
                 os.rename(temporary, final)
         except BaseException:
             try:

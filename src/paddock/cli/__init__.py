@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from paddock import __version__
+from paddock.cli.commands.cache import cache
 from paddock.cli.commands.chat import chat
 from paddock.cli.commands.completion import completion
 from paddock.cli.commands.demo import demo
@@ -28,5 +29,5 @@ def main() -> None:
     comes along, named cria; any GGUF file does as well."""
 
 
-for _command in (demo, run, chat, tree, models, completion):
+for _command in (demo, run, chat, tree, models, cache, completion):
     main.add_command(_command)
