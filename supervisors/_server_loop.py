@@ -13,7 +13,7 @@ from ._pid import AnyPid
 from ._reasons import Exit, Reason, ReportedExit, fatal_part, is_abnormal, reason_of
 from ._reports import report_crash
 from ._results import Stop
-from ._system import logged
+from ._system import shown_log
 
 Server: TypeAlias = Any
 """A GenServer or GenStatem: whatever has the three ``format_`` methods."""
@@ -108,7 +108,7 @@ class ServerLoop(ABC):
                 last_message=self.show_message(self.last),
                 state=self.reported_state(),
                 client=self.client,
-                log=self.show_log(),
+                log=shown_log(self),
             )
         raise ReportedExit(reason)
 
@@ -126,10 +126,6 @@ class ServerLoop(ABC):
         """A message as the server wants it shown."""
         return None if message is None else self.guarded("format_message", message)
 
-    def show_log(self) -> tuple[str, ...]:
-        """The events kept, in words."""
-        return tuple(f"{event.at:.6f} {event.describe(self.show_message)}" for event in logged(self))
-
     def reported_state(self) -> object:
         """The state as a crash report shows it."""
         return self.show_state()
@@ -142,6 +138,6 @@ class ServerLoop(ABC):
             "suspended": self.suspended,
             "queued": len(self.pid.mailbox),
             "parent": self.pid.parent,
-            "log": self.show_log(),
+            "log": shown_log(self),
             **self.show_state(),
         }

@@ -25,7 +25,7 @@ from ._process import cleanup_scope, kill, launch, watch_exit
 from ._reasons import NORMAL, Killed, Reason, ReportedExit, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
-from ._system import logged
+from ._system import shown_log
 
 LEVELS: dict[SupervisorContext, int] = {
     "child_terminated": logging.WARNING,
@@ -316,5 +316,5 @@ class SupervisionLoop:
             "queued": len(self.pid.mailbox),
             "parent": self.pid.parent,
             "state": self.state(),
-            "log": logged(self),
+            "log": shown_log(self),
         }

@@ -179,6 +179,11 @@ def logged(loop: Loop) -> tuple[DebugEvent, ...]:
     return tuple(debug.ring) if debug is not None and debug.ring is not None else ()
 
 
+def shown_log(loop: Loop) -> tuple[str, ...]:
+    """The same in words, as status and crash report have it, the messages as the server wants them shown."""
+    return tuple(f"{event.at:.6f} {event.describe(loop.show_message)}" for event in logged(loop))
+
+
 async def collect_statistics(target: Target, on: bool = True, timeout: float = 5.0) -> None:
     """Begin to count what the server handles, anew when it was counted already; False ends it."""
 

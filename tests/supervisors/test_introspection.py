@@ -329,7 +329,8 @@ async def test_supervisors_can_be_observed_and_not_suspended(node: sup.Node, kin
     assert statistics is not None
     assert (statistics.calls, statistics.replies) == (1, 1)
     status = await sup.get_status(pid)
-    assert status["log"] == tuple(seen)
+    assert await sup.logged_events(pid) == tuple(seen)
+    assert status["log"] == tuple(f"0.000000 {event.describe(lambda message: message)}" for event in seen)
     assert status["state"] == await sup.get_state(pid)
     for refused in (sup.suspend(pid), sup.replace_state(pid, lambda _: None)):
         with pytest.raises(TypeError, match="supervisor"):
