@@ -29,9 +29,10 @@ def test_the_tree_shows_each_model_with_its_processes_and_statistics(
 
 def test_json_has_tree_and_statistics(tiny_model_path: Path) -> None:
     shown = json.loads(tree("--json", tiny_model_path).stdout)
-    (models,) = shown["tree"]["children"]
+    cache, models = shown["tree"]["children"]
+    assert [child["id"] for child in cache["children"]] == ["store", "writer", "reader"]
     (model,) = models["children"]
-    assert [child["id"] for child in model["children"]] == ["machine", "requests", "port", "batch"]
+    assert [child["id"] for child in model["children"]] == ["arena", "machine", "requests", "port", "batch"]
     statistics = shown["models"][tiny_model_path.stem]
     assert (statistics["state"], statistics["submitted"], statistics["sequences_free"]) == ("serving", 0, 8)
 

@@ -18,17 +18,23 @@ from typing import Any
 
 import attrs
 import platformdirs
+import psutil
 import trio
 
 import supervisors as sup
 from paddock.api.model import Model
+from paddock.cache.arena import Arena
+from paddock.cache.client import KvStore
+from paddock.cache.statistics import CacheStatistics
+from paddock.cache.tree import cache_spec
 from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
 from paddock.engine.caching.fingerprint import fingerprint_of
-from paddock.engine.plan import plan_model
+from paddock.engine.plan import ModelPlan, plan_model
 from paddock.engine.requests.messages import AwaitServing, Drain
 from paddock.engine.served import ServedModel
 from paddock.engine.tree import ModelSupervisor, machine_key, model_key
 from paddock.errors import (
+    CacheError,
     InvalidConfiguration,
     InvalidParameter,
     ModelAlreadyLoaded,
@@ -47,6 +53,8 @@ __all__ = ["Runtime", "TreeNode", "open_runtime"]
 
 _log = get_logger("paddock.runtime")
 
+_MOST_RAM_CACHE_BYTES = 8 << 30
+
 _TERMINATE_SECONDS = 20.0
 """What a model's subtree may take to end beyond the time that its worker has."""
 
@@ -64,8 +72,16 @@ class TreeNode:
 class Runtime:
     """A supervision tree of models; made by :func:`open_runtime`."""
 
-    def __init__(self, config: RuntimeConfig, node: sup.Node, root: sup.Pid[Any], models: sup.Pid[Any]) -> None:
+    def __init__(
+        self,
+        config: RuntimeConfig,
+        node: sup.Node,
+        root: sup.Pid[Any],
+        models: sup.Pid[Any],
+        store: KvStore | None = None,
+    ) -> None:
         self._config = config
+        self._store = store
         self._node = node
         self._root = root
         self._models_supervisor = models
@@ -128,15 +144,21 @@ class Runtime:
         if config.exactness != "off":
             fingerprint = await trio.to_thread.run_sync(_fingerprint, path, abandon_on_cancel=True)
         plan = plan_model(
-            config, facts, fingerprint=fingerprint, certificates=_cache_dir(self._config) / "certificates"
+            config,
+            facts,
+            fingerprint=fingerprint,
+            certificates=_cache_dir(self._config) / "certificates",
+            block_tokens=0 if self._store is None else self._config.cache_block_tokens,
         )
         registry = self._node.registry
         progress = _Progress(on_progress)
+        arena = self._arena(plan)
         spec = sup.child(
             ModelSupervisor,
             plan,
             registry,
             progress,
+            arena,
             id=name,
             restart="temporary",
             name=registry.via(model_key(name)),
@@ -160,6 +182,16 @@ class Runtime:
         model = Model(name, config, served, registry, supervisor)
         self._models[name] = model
         return model
+
+    def _arena(self, plan: ModelPlan) -> Arena | None:
+        """Where the blocks of a model will be kept; nothing in it costs memory before it is used."""
+        if plan.load.block_tokens == 0:
+            return None
+        try:
+            return Arena(ram_cache_bytes(self._config))
+        except CacheError as error:
+            _log.warning("no prefix cache for this model", model=plan.name, problem=str(error))
+            return None
 
     async def unload_model(self, name: str, *, cancel: bool = False, timeout: float = math.inf) -> None:
         """Unloads a model: no new requests, then waits for those accepted (``cancel=True`` ends them).
@@ -205,6 +237,14 @@ class Runtime:
             raise ModelLoadFailed(name, f"its supervision tree did not start: {failed}") from failed
         raise AssertionError("nobody cancels this scope")
 
+    async def cache_statistics(self) -> CacheStatistics | None:
+        """What the prefix cache of all models holds and has done; None where there is none. A checkpoint.
+
+        Raises RuntimeClosed, and CacheError while the cache is being restarted.
+        """
+        self._check_open()
+        return None if self._store is None else await self._store.statistics()
+
     async def _terminate(self, supervisor: sup.Pid[Any], config: ModelConfig) -> None:
         """Ends a model's subtree; shielded by its callers, and therefore bounded."""
         try:
@@ -226,6 +266,14 @@ class Runtime:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"models: {', '.join(self.models) or 'none'}"
         return f"<paddock.Runtime {state}>"
+
+
+def ram_cache_bytes(config: RuntimeConfig) -> int:
+    """The budget of the RAM tier: what is configured, or a tenth of the machine's memory, at most 8 GiB."""
+    if config.ram_cache_bytes is not None:
+        return config.ram_cache_bytes
+    installed: int = psutil.virtual_memory().total
+    return min(_MOST_RAM_CACHE_BYTES, installed // 10)
 
 
 def _read_facts(path: Path) -> ModelFacts:
@@ -299,15 +347,22 @@ async def open_runtime(config: RuntimeConfig | str | Path | None = None) -> Asyn
     async with sup.open_node(label="paddock") as node:
         models = node.registry.via("models")
         flags = sup.SupervisorFlags(strategy="rest_for_one")
-        root = await node.start(
-            sup.Supervisor,
-            flags,
-            [sup.child(sup.DynamicSupervisor, id="models", name=models)],
-            label="paddock",
-        )
+        store = None
+        children = [sup.child(sup.DynamicSupervisor, id="models", name=models)]
+        ram_bytes = ram_cache_bytes(config)
+        if ram_bytes > 0:
+            store = KvStore(node.registry)
+            cache = cache_spec(
+                node.registry,
+                ram_cache_bytes=ram_bytes,
+                disk_cache_bytes=config.disk_cache_bytes,
+                cache_dir=None if config.cache_dir is None else Path(config.cache_dir),
+            )
+            children.insert(0, cache)
+        root = await node.start(sup.Supervisor, flags, children, label="paddock")
         pid = node.registry.whereis("models")
         assert pid is not None
-        runtime = Runtime(config, node, root, pid)
+        runtime = Runtime(config, node, root, pid, store)
         try:
             for model in config.models:
                 await runtime.load_model(model)

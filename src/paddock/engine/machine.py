@@ -19,6 +19,7 @@ import trio
 import supervisors as sup
 from paddock.engine.batching.admission import AdmissionQueue
 from paddock.engine.batching.sequences import Lease, SequenceAllocator
+from paddock.engine.caching.messages import CacheOpened, OpenCache, ServedCache
 from paddock.engine.plan import ModelPlan
 from paddock.engine.requests.actor import CANCELLED
 from paddock.engine.requests.messages import (
@@ -37,7 +38,7 @@ from paddock.engine.requests.messages import (
 )
 from paddock.engine.restarts import recent_deaths, restart_delay
 from paddock.engine.served import ServedModel, served_model
-from paddock.engine.statistics import ModelStatistics, StepCounters
+from paddock.engine.statistics import CacheUse, ModelStatistics, StepCounters
 from paddock.engine.worker.messages import (
     LoadProgressed,
     PortUp,
@@ -46,6 +47,7 @@ from paddock.engine.worker.messages import (
     WorkerReady,
     WorkerRefused,
 )
+from paddock.engine.worker.protocol import Loaded
 from paddock.errors import (
     ModelLoadFailed,
     ModelNotLoaded,
@@ -68,13 +70,23 @@ class _Outcomes:
 
 
 class ModelMachine(sup.GenStatem):
-    """``on_progress`` is told the fraction loaded; it must not raise and not block."""
+    """``on_progress`` is told the fraction loaded; it must not raise and not block. ``keeper`` gives a model that has
+    been loaded its place in the KV store; None where it has none."""
 
     callback_mode = "handle_event_function"
 
-    def __init__(self, plan: ModelPlan, counters: StepCounters, on_progress: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        plan: ModelPlan,
+        counters: StepCounters,
+        on_progress: Callable[[float], None],
+        keeper: sup.Target | None = None,
+        use: CacheUse | None = None,
+    ) -> None:
         self._plan = plan
         self._counters = counters
+        self._keeper = keeper
+        self._use = use if use is not None else CacheUse()
         self._on_progress = on_progress
         self._queue: AdmissionQueue[sup.Pid[Any]] = AdmissionQueue(plan.config.queue_limit)
         self._sequences = SequenceAllocator(plan.config.n_seq_max)
@@ -191,10 +203,12 @@ class ModelMachine(sup.GenStatem):
             case LoadProgressed(fraction):
                 self._on_progress(fraction)
             case WorkerReady(port, loaded):
-                if port is self._port and state != "failed":
-                    plan = self._plan
-                    self._served = served_model(plan.name, plan.facts, plan.recipe, loaded, plan.n_ctx)
-                    return self._serve(state)
+                if self._keeper is None:
+                    return self._loaded(port, loaded, None, state)
+                if port is self._port:
+                    sup.cast(self._keeper, OpenCache(sup.self(), port, loaded))
+            case CacheOpened(port, loaded, cache):
+                return self._loaded(port, loaded, cache, state)
             case WorkerRefused(port, error):
                 if port is self._port:
                     return self._give_up(error)
@@ -205,6 +219,14 @@ class ModelMachine(sup.GenStatem):
             case _:
                 raise TypeError(f"unknown message {type(message).__name__}")
         return sup.keep_state()
+
+    def _loaded(self, port: sup.Pid[Any], loaded: Loaded, cache: ServedCache | None, state: str) -> Any:
+        if port is not self._port or state == "failed":
+            return sup.keep_state()
+        plan = self._plan
+        served = served_model(plan.name, plan.facts, plan.recipe, loaded, plan.n_ctx)
+        self._served = attrs.evolve(served, cache=cache)
+        return self._serve(state)
 
     def _port_up(self, port: sup.Pid[Any], state: str) -> Any:
         self._port = port
@@ -301,7 +323,7 @@ class ModelMachine(sup.GenStatem):
         return sup.next_state("failed", *(sup.ReplyError(waiter, error) for waiter in waiters))
 
     def _statistics(self, state: str) -> ModelStatistics:
-        outcomes, steps = self._outcomes, self._counters
+        outcomes, steps, use = self._outcomes, self._counters, self._use
         return ModelStatistics(
             name=self._plan.name,
             state=state,
@@ -320,6 +342,7 @@ class ModelMachine(sup.GenStatem):
             prefill_rows=steps.prefill_rows,
             failed_steps=steps.failed_steps,
             step_seconds=steps.step_seconds,
+            **attrs.asdict(use),
             worker_starts=self._worker_starts,
             worker_deaths=self._worker_deaths,
             worker_pid=None,

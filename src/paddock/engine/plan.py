@@ -49,9 +49,15 @@ def default_threads(file_size: int) -> int:
 
 
 def plan_model(
-    config: ModelConfig, facts: ModelFacts, *, fingerprint: str = "", certificates: Path | None = None
+    config: ModelConfig,
+    facts: ModelFacts,
+    *,
+    fingerprint: str = "",
+    certificates: Path | None = None,
+    block_tokens: int = 0,
 ) -> ModelPlan:
-    """``fingerprint`` is that of the file's content, ``certificates`` the folder where certificates are kept.
+    """``fingerprint`` is that of the file's content, ``certificates`` the folder where certificates are kept,
+    ``block_tokens`` the length of a block of the prefix cache, 0 where there is none.
 
     Raises InvalidConfiguration for a context beyond the model's, ModelLoadFailed for a model that cannot be served in
     sequences yet."""
@@ -85,6 +91,7 @@ def plan_model(
             "pair_rows": recipe.pair_rows,
         },
         probe=_probe_order(config, recipe, fingerprint, certificates),
+        block_tokens=block_tokens if config.prefix_cache else 0,
     )
     limits = BatchLimits(n_batch=config.n_batch, prefill_chunk=config.prefill_chunk, recipe=recipe)
     return ModelPlan(name=name, config=config, facts=facts, recipe=recipe, n_ctx=n_ctx, load=load, limits=limits)

@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 
 from paddock.engine.batching.recipes import FAST, Recipe
+from paddock.engine.caching.messages import ServedCache
 from paddock.engine.worker.protocol import Loaded
 from paddock.errors import ContextOverflow, InvalidParameter
 from paddock.models.facts import ModelFacts
@@ -36,6 +37,8 @@ class ServedModel:
     special: dict[str, int]
     longest_piece: int
     """Bytes of the longest token."""
+    cache: ServedCache | None = None
+    """The model's place in the KV store; None where there is none."""
 
 
 def served_model(name: str, facts: ModelFacts, recipe: Recipe, loaded: Loaded, n_ctx: int) -> ServedModel:

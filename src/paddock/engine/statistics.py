@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["ModelStatistics", "StepCounters"]
+__all__ = ["CacheUse", "ModelStatistics", "StepCounters"]
 
 
 @attrs.define
@@ -20,6 +20,27 @@ class StepCounters:
     failed_steps: int = 0
     step_seconds: float = 0.0
     """Time inside ``decode_and_sample_batch``, as the worker measured it."""
+
+
+@attrs.define
+class CacheUse:
+    """What this model's sequences took from the KV store and gave to it. Counted and owned like StepCounters.
+
+    Seconds are the worker's own; those "on the decode thread" are the ones in which it could not decode.
+    """
+
+    restores: int = 0
+    cached_tokens: int = 0
+    failed_restores: int = 0
+    corrupt_blocks: int = 0
+    restore_seconds: float = 0.0
+    restore_decode_seconds: float = 0.0
+    saves: int = 0
+    saved_blocks: int = 0
+    failed_saves: int = 0
+    refused_blocks: int = 0
+    save_seconds: float = 0.0
+    save_decode_seconds: float = 0.0
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +65,24 @@ class ModelStatistics:
     prefill_rows: int
     failed_steps: int
     step_seconds: float
+    restores: int
+    """Requests whose prompt's beginning was restored from the cache."""
+    cached_tokens: int
+    """Tokens restored instead of computed; ``prefill_rows`` and ``decode_rows`` count those computed."""
+    failed_restores: int
+    """Restores that the worker refused; their requests computed their prompts."""
+    corrupt_blocks: int
+    """Blocks that were not what was saved; dropped, and computed again."""
+    restore_seconds: float
+    restore_decode_seconds: float
+    """Those of them in which nothing could be decoded."""
+    saves: int
+    saved_blocks: int
+    failed_saves: int
+    refused_blocks: int
+    """Blocks that were not saved for want of room."""
+    save_seconds: float
+    save_decode_seconds: float
     worker_starts: int
     worker_deaths: int
     worker_pid: int | None

@@ -1,6 +1,7 @@
 """The supervision tree of one model.
 
     model "cria"     rest_for_one
+    ├── arena        keeps the memory of cached blocks; only where the model has a prefix cache
     ├── machine      what state the model is in; the admission queue
     ├── requests     dynamic: one temporary actor per request
     ├── port         owns the worker
@@ -18,10 +19,13 @@ from collections.abc import Callable
 from typing import Any
 
 import supervisors as sup
-from paddock.engine.batching.actor import BatchActor
+from paddock.cache.arena import Arena
+from paddock.cache.client import KvStore
+from paddock.engine.batching.actor import BatchActor, CacheWiring
+from paddock.engine.caching.keeper import KEEPER_SECONDS, ArenaKeeper, ModelCache
 from paddock.engine.machine import ModelMachine
 from paddock.engine.plan import ModelPlan
-from paddock.engine.statistics import StepCounters
+from paddock.engine.statistics import CacheUse, StepCounters
 from paddock.engine.worker.port import Port
 from paddock.engine.worker_environment import worker_environment
 
@@ -47,6 +51,10 @@ def requests_key(name: str) -> tuple[str, str]:
     return ("requests", name)
 
 
+def _keeper_key(name: str) -> tuple[str, str]:
+    return ("arena", name)
+
+
 async def port_of(supervisor: sup.Pid[Any]) -> sup.Pid[Any]:
     """The model's port as it is now. Raises NoProc while there is none."""
     child = await sup.which_child(supervisor, "port", timeout=math.inf)
@@ -56,24 +64,44 @@ async def port_of(supervisor: sup.Pid[Any]) -> sup.Pid[Any]:
 
 
 class ModelSupervisor(sup.Supervisor):
-    """``model_tree(plan)`` as a supervisor of its own; ``registry`` names machine and requests."""
+    """``model_tree(plan)`` as a supervisor of its own; ``registry`` names machine and requests.
 
-    def __init__(self, plan: ModelPlan, registry: sup.Registry, on_progress: Callable[[float], None]) -> None:
+    ``arena`` is where the model's blocks are kept, None for a model without a prefix cache; it is closed at the end of
+    the subtree.
+    """
+
+    def __init__(
+        self,
+        plan: ModelPlan,
+        registry: sup.Registry,
+        on_progress: Callable[[float], None],
+        arena: Arena | None = None,
+    ) -> None:
         super().__init__()
         self._plan = plan
         self._registry = registry
         self._on_progress = on_progress
+        self._arena = arena
 
     def init(self) -> tuple[sup.SupervisorFlags, list[sup.ChildSpec]]:
         plan, config = self._plan, self._plan.config
         machine = self._registry.via(machine_key(plan.name))
         requests = self._registry.via(requests_key(plan.name))
-        counters = StepCounters()
+        counters, use = StepCounters(), CacheUse()
+        children: list[sup.ChildSpec] = []
+        keeper: sup.Target | None = None
+        caching: CacheWiring | None = None
+        if self._arena is not None:
+            cache = ModelCache(KvStore(self._registry), self._arena)
+            keeper = self._registry.via(_keeper_key(plan.name))
+            caching = CacheWiring(cache.store, use, config.save_every)
+            children = [sup.child(ArenaKeeper, plan, cache, id="arena", name=keeper, shutdown=KEEPER_SECONDS)]
         flags = sup.SupervisorFlags(
             strategy="rest_for_one", intensity=config.max_restarts + 5, period=config.restart_period
         )
         return flags, [
-            sup.child(ModelMachine, plan, counters, self._on_progress, id="machine", name=machine),
+            *children,
+            sup.child(ModelMachine, plan, counters, self._on_progress, keeper, use, id="machine", name=machine),
             sup.child(sup.DynamicSupervisor, id="requests", name=requests),
             sup.child(
                 Port,
@@ -82,8 +110,9 @@ class ModelSupervisor(sup.Supervisor):
                 plan.load,
                 environment=worker_environment(config, plan.recipe),
                 stop_seconds=config.shutdown_timeout,
+                arena=self._arena,
                 id="port",
                 shutdown=config.shutdown_timeout + 1.0,
             ),
-            sup.child(BatchActor, machine, plan.limits, counters, id="batch"),
+            sup.child(BatchActor, machine, plan.limits, counters, caching, id="batch"),
         ]

@@ -1,7 +1,8 @@
 """The batch actor: one per model, the only one that issues ``decode_and_sample_batch`` calls.
 
 It keeps one step in flight. When a step's result arrives, the next step goes to the worker first and only then are
-the tokens handed to the request actors, so that text is made while the worker computes.
+the tokens handed to the request actors, so that text is made while the worker computes, and only after that is
+anything saved. Restores and saves go to the worker between steps; see :mod:`paddock.engine.caching`.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import trio
 
 import supervisors as sup
+from paddock.cache.client import KvStore
 from paddock.engine.batching.policy import BatchLimits, plan_batch
 from paddock.engine.batching.running import Running, chunks_of, rows_of
 from paddock.engine.batching.sequences import Lease
+from paddock.engine.caching.messages import PrefixFound, ServedCache
+from paddock.engine.caching.restores import Restores
+from paddock.engine.caching.saves import Saves
 from paddock.engine.requests.messages import (
     Admit,
     BatchUp,
@@ -27,13 +33,32 @@ from paddock.engine.requests.messages import (
     SampleHooked,
     Serve,
 )
-from paddock.engine.statistics import StepCounters
-from paddock.engine.worker.messages import LogitsDone, RunSampleLogits, RunStep, StepDone
+from paddock.engine.statistics import CacheUse, StepCounters
+from paddock.engine.worker.messages import (
+    LogitsDone,
+    RestoreBlocksDone,
+    RunSampleLogits,
+    RunStep,
+    SaveBlocksDone,
+    StepDone,
+)
 from paddock.engine.worker.protocol import SequenceRef
 from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed
 from paddock.native.batch import Chunk, Sampled
 
-__all__ = ["BatchActor"]
+__all__ = ["BatchActor", "CacheWiring"]
+
+_SHUTDOWN_SAVE_SECONDS = 1.0
+"""How long a batch actor that is stopped waits for the saves of what still ran."""
+
+
+@attrs.frozen
+class CacheWiring:
+    """How a batch actor reaches the KV store; ``use`` counts for the model and outlives the actor."""
+
+    store: KvStore
+    use: CacheUse
+    save_every: int
 
 
 @attrs.define
@@ -46,15 +71,25 @@ class _InFlight:
 
 
 class BatchActor(sup.GenServer):
-    """Runs what the machine has admitted. Its state is lost with the worker's, and rebuilt by readmission."""
+    """Runs what the machine has admitted. Its state is lost with the worker's, and rebuilt by readmission.
 
-    def __init__(self, machine: sup.Target, limits: BatchLimits, counters: StepCounters) -> None:
+    Without ``caching`` nothing is restored and nothing saved.
+    """
+
+    def __init__(
+        self, machine: sup.Target, limits: BatchLimits, counters: StepCounters, caching: CacheWiring | None = None
+    ) -> None:
         self._machine = machine
         self._limits = limits
         self._counters = counters
         self._port: sup.Pid[Any] | None = None
         self._running: dict[int, Running] = {}
-        self._opens: dict[int, Running] = {}
+        self._cache: ServedCache | None = None
+        self._restores: Restores | None = None
+        self._saves: Saves | None = None
+        if caching is not None:
+            self._restores = Restores(caching.store, caching.use, self._next_id)
+            self._saves = Saves(caching.store, caching.use, self._next_id, caching.save_every)
         self._releases: list[SequenceRef] = []
         self._in_flight: _InFlight | None = None
         self._step = 0
@@ -71,7 +106,8 @@ class BatchActor(sup.GenServer):
             case Admit():
                 entry = Running.admitted(message, self._step, self._limits.recipe)
                 self._running[message.lease.sequence_id] = entry
-                self._opens[message.lease.sequence_id] = entry
+                if self._restores is not None and self._cache is not None:
+                    self._restores.begin(entry, self._cache)
             case Drop(lease):
                 self._drop(lease)
             case Pause(lease):
@@ -82,12 +118,36 @@ class BatchActor(sup.GenServer):
                 self._sample_hooked(lease, logits)
             case LogitsDone():
                 self._logits_done(message)
+            case PrefixFound(lease):
+                if self._restores is not None:
+                    self._restores.found(message, self._cache, runs=self._entry(lease) is not None)
+            case RestoreBlocksDone():
+                if self._restores is not None:
+                    self._restores.done(message, self._cache, runs=self._runs)
+            case SaveBlocksDone():
+                if self._saves is not None:
+                    self._saves.done(message, self._cache)
             case Serve(port, served):
                 self._port = port
+                self._cache = served.cache
                 self._limits = attrs.evolve(self._limits, n_batch=served.n_batch, recipe=served.recipe)
             case _:
                 raise TypeError(f"unknown message {type(message).__name__}")
         self._issue()
+        await self._exchange_blocks()
+
+    async def terminate(self, reason: object) -> None:
+        """At an orderly end what still runs is saved: the worker ends after this process."""
+        if not isinstance(reason, sup.Shutdown) or self._saves is None or self._port is None:
+            return
+        for entry in list(self._running.values()):
+            self._drop(entry.lease)
+        with trio.move_on_after(_SHUTDOWN_SAVE_SECONDS), sup.cleanup_scope():
+            await self._exchange_blocks()
+            while self._saves.busy:
+                if isinstance(message := await sup.receive(), SaveBlocksDone):
+                    self._saves.done(message, self._cache)
+                    await self._exchange_blocks()
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -95,7 +155,7 @@ class BatchActor(sup.GenServer):
         """Sends the next step when none is in flight and there is something to do."""
         if self._port is None or self._in_flight is not None:
             return
-        decode, prefill = rows_of(self._running)
+        decode, prefill = rows_of(self._openable())
         plan = plan_batch(decode, prefill, self._limits, prefill_turn=self._decoded_last)
         if plan.empty and not self._releases:
             return
@@ -104,7 +164,11 @@ class BatchActor(sup.GenServer):
         for chunk in chunks:
             self._running[chunk.sequence_id].last_served = self._step
         self._decoded_last = bool(plan.decode)
-        opened = [self._opens.pop(chunk.sequence_id).opening() for chunk in chunks if chunk.sequence_id in self._opens]
+        opened = []
+        for entry in (self._running[chunk.sequence_id] for chunk in chunks):
+            if not entry.opened:
+                entry.opened = True
+                opened.append(entry.opening())
         releases, self._releases = self._releases, []
         self._in_flight = _InFlight(
             step_id=self._step,
@@ -125,12 +189,14 @@ class BatchActor(sup.GenServer):
             self._step_failed(flight, done.error)
             return
         self._count(flight, done.seconds)
+        advanced: list[Running] = []
         outgoing: list[tuple[sup.Pid[Any], object]] = []
         for chunk in flight.chunks:
             entry = self._entry(Lease(chunk.sequence_id, chunk.generation))
             if entry is None:
                 continue
             entry.cached += len(chunk.tokens)
+            advanced.append(entry)
             if entry.generated == 0 and entry.cached <= entry.prompt_length:
                 outgoing.append((entry.request, PrefillProgress(entry.cached, entry.prompt_length)))
         for sampled in done.sampled:
@@ -140,6 +206,10 @@ class BatchActor(sup.GenServer):
         self._issue()
         for request, message in outgoing:
             sup.cast(request, message)
+        if self._saves is not None:
+            for entry in advanced:
+                if self._runs(entry):
+                    self._saves.computed(entry)
 
     def _sampled(self, entry: Running, sampled: Sampled) -> object:
         if sampled.error is not None:
@@ -160,6 +230,7 @@ class BatchActor(sup.GenServer):
             suspects = flight.opened
         for lease in suspects:
             if (entry := self._entry(lease)) is not None:
+                entry.unsaveable = True  # what its cells hold is anybody's guess
                 self._drop(lease)
                 sup.cast(entry.request, RowFailed(error))
 
@@ -193,6 +264,27 @@ class BatchActor(sup.GenServer):
         entry.awaiting_hook = False
         sup.cast(entry.request, self._sampled(entry, done.sampled))
 
+    # --- blocks -------------------------------------------------------------------------------------------
+
+    async def _exchange_blocks(self) -> None:
+        """Sends the worker what is to be saved, then the next restore."""
+        if self._saves is None or self._restores is None or self._port is None or self._cache is None:
+            return
+        if self._saves.waiting:
+            for entry in await self._saves.send(self._port, self._cache, self._runs):
+                self._releases.append(SequenceRef(entry.lease.sequence_id, entry.lease.generation))
+            self._issue()
+        self._restores.send_next(self._port, self._may_open)
+
+    def _openable(self) -> dict[int, Running]:
+        """Everything that runs, but for requests whose sequence still holds what is to be saved of its last one."""
+        if self._saves is None or not self._saves.holding:
+            return self._running
+        return {number: entry for number, entry in self._running.items() if self._may_open(entry)}
+
+    def _may_open(self, entry: Running) -> bool:
+        return self._saves is None or not self._saves.holds(entry.lease.sequence_id)
+
     def _set_paused(self, lease: Lease, paused: bool) -> None:
         if (entry := self._entry(lease)) is not None:
             entry.paused = paused
@@ -203,12 +295,24 @@ class BatchActor(sup.GenServer):
         entry = self._running.get(lease.sequence_id)
         return entry if entry is not None and entry.lease == lease else None
 
+    def _runs(self, entry: Running) -> bool:
+        return self._running.get(entry.lease.sequence_id) is entry
+
+    def _next_id(self) -> int:
+        self._step += 1
+        return self._step
+
     def _drop(self, lease: Lease) -> None:
-        """Takes a request out; idempotent. Its cells are freed with the next step."""
-        if self._entry(lease) is None:
+        """Takes a request out; idempotent. Its cells are freed with the next step, or when they have been saved."""
+        entry = self._entry(lease)
+        if entry is None:
             return
         del self._running[lease.sequence_id]
-        if self._opens.pop(lease.sequence_id, None) is None:
+        if self._restores is not None:
+            self._restores.forget(entry)
+        if self._saves is not None and self._saves.ended(entry):
+            return
+        if entry.opened:
             self._releases.append(SequenceRef(lease.sequence_id, lease.generation))
 
     def format_status(self) -> object:
@@ -216,6 +320,8 @@ class BatchActor(sup.GenServer):
         return {
             "running": len(self._running),
             "paused": sum(entry.paused for entry in self._running.values()),
+            "restoring": sum(entry.restoring for entry in self._running.values()),
+            "saves": 0 if self._saves is None else self._saves.under_way,
             "step": self._step,
             "in_flight": self._in_flight is not None,
         }

@@ -11,9 +11,11 @@ from typing import Any
 import attrs
 
 import supervisors as sup
+from paddock.cache.keys import Chain
 from paddock.engine.batching.policy import DecodeRow, Plan, PrefillRow
 from paddock.engine.batching.recipes import Recipe
 from paddock.engine.batching.sequences import Lease
+from paddock.engine.caching.prefix import generated_matters
 from paddock.engine.requests.messages import Admit
 from paddock.engine.worker.protocol import OpenSequence
 from paddock.native.batch import Chunk, SampleMode
@@ -45,8 +47,17 @@ class Running:
     hooked: bool
     last_served: int
     """Number of the step that served it last; on admission the current one."""
-    flag_generated: bool
+    chain: Chain | None = None
+    """Of all tokens up to the last save; None where nothing is restored and nothing saved."""
+    opened: bool = False
+    """Whether the worker has been told to open its sequence, so that the sequence has to be released."""
     cached: int = 0
+    saved_blocks: int = 0
+    """Leading blocks that need no save: restored, saved, or being saved."""
+    unsaveable: bool = False
+    """The store had no room, so that blocks after these would never be found."""
+    restoring: bool = False
+    """A stored prefix is looked for or put in place; it has no row until that has ended."""
     paused: bool = False
     awaiting_hook: bool = False
     """Its logits are with the request's own processor; it has no row until they come back."""
@@ -54,7 +65,7 @@ class Running:
     @classmethod
     def admitted(cls, message: Admit, step: int, recipe: Recipe) -> Running:
         flags = bytearray(len(message.prompt) + len(message.reply))
-        if recipe.separate_prefill:
+        if generated_matters(recipe):
             flags[: len(message.prompt)] = message.generated or bytes(len(message.prompt))
             flags[len(message.prompt) :] = bytes([_GENERATED]) * len(message.reply)
         return cls(
@@ -70,7 +81,7 @@ class Running:
             priority=message.priority,
             hooked=message.hooked,
             last_served=step,
-            flag_generated=recipe.separate_prefill,
+            chain=message.chain,
         )
 
     @property
@@ -93,7 +104,7 @@ class Running:
     @property
     def can_decode(self) -> bool:
         """Whether a generated token is next, and may be computed. One that nothing is sampled from needs no reader."""
-        if self.awaiting_hook or not self.rest or self.prefill_remaining:
+        if self.restoring or self.awaiting_hook or not self.rest or self.prefill_remaining:
             return False
         return not self.paused or self.rest > 1
 
@@ -104,6 +115,12 @@ class Running:
         if token in self.end_tokens:
             return "stop"
         return "length" if self.generated >= self.max_tokens else None
+
+    def extend_chain(self) -> Chain | None:
+        """The chain, with all tokens that were generated since it was extended last."""
+        if self.chain is not None:
+            self.chain.append_generated(self.tokens[len(self.chain) :])
+        return self.chain
 
     def chunk(self, length: int) -> Chunk:
         """The next ``length`` tokens that are not in the cache; the last known one is sampled from."""
@@ -151,7 +168,7 @@ def rows_of(running: dict[int, Running]) -> tuple[list[DecodeRow], list[PrefillR
     for sequence_id, entry in running.items():
         if entry.can_decode:
             decode.append(DecodeRow(sequence_id, entry.priority, entry.last_served))
-        elif entry.prefill_remaining:
+        elif entry.prefill_remaining and not entry.restoring:
             prefill.append(PrefillRow(sequence_id, entry.priority, entry.last_served, entry.prefill_remaining))
     return decode, prefill
 

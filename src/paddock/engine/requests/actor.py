@@ -14,6 +14,8 @@ import attrs
 import trio
 
 import supervisors as sup
+from paddock.cache.keys import Chain
+from paddock.engine.caching.prefix import ChainRules, chain_of
 from paddock.engine.requests.delivery import Delivery
 from paddock.engine.requests.logits_hook import LogitsProcessor, run_processor
 from paddock.engine.requests.messages import (
@@ -27,6 +29,7 @@ from paddock.engine.requests.messages import (
     Leased,
     Pause,
     PrefillProgress,
+    PrefixRestored,
     Resume,
     RowFailed,
     SampleHooked,
@@ -61,6 +64,9 @@ FAILED = sup.Shutdown("failed")
 
 _BUSY_SECONDS = 0.05
 
+_KEYS_AT_ONCE = 200
+"""About half a millisecond of hashing."""
+
 
 @attrs.define(eq=False)
 class RequestProgress:
@@ -68,6 +74,8 @@ class RequestProgress:
 
     phase: str = "queued"
     prompt_tokens: int | None = None
+    cached: int = 0
+    """Prompt tokens that were restored from the cache; they count as prefilled."""
     prefilled: int = 0
     generated: int = 0
 
@@ -105,6 +113,7 @@ class RequestActor(sup.GenServer):
         self._batch: sup.Pid[Any] | None = None
         self._lease: Leased | None = None
         self._prompt: list[int] | None = None
+        self._chain: Chain | None = None
         self._max_tokens = 0
         self._end_tokens: frozenset[int] = frozenset()
         self._generated: list[int] = []
@@ -150,10 +159,12 @@ class RequestActor(sup.GenServer):
                 return self._token(sampled, finish)
             case PrefillProgress(done, _):
                 self._progress.prefilled = done
+            case PrefixRestored(tokens):
+                self._progress.cached = self._progress.prefilled = tokens
             case UseWorker(port, served):
                 return self._use_worker(port, served)
-            case Tokenized(tokens, error):
-                return self._tokenized(tokens, error)
+            case Tokenized(tokens, error, chain):
+                return self._tokenized(tokens, error, chain)
             case Leased():
                 self._admit(message)
             case HookLogits(logits):
@@ -191,16 +202,21 @@ class RequestActor(sup.GenServer):
         if self._prompt is not None:
             return None
         prompt = self._spec.prompt
+        rules = None if served.cache is None else served.cache.rules
         if isinstance(prompt, tuple):
-            return self._tokenized(list(prompt), None)
+            if rules is None:
+                return self._tokenized(list(prompt), None)
+            generated = self._spec.generated
+            self._helpers.add(sup.spawn_link(_name_blocks, sup.self(), list(prompt), generated, rules, label="keys"))
+            return None
         bound = shortest_possible(served, prompt)
         if bound > served.n_ctx:
             return self._fail(ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True))
         request = TokenizeText(prompt, self._spec.add_special, self._spec.parse_special)
-        self._helpers.add(sup.spawn_link(_tokenize, sup.self(), port, request, label="tokenize"))
+        self._helpers.add(sup.spawn_link(_tokenize, sup.self(), port, request, rules, label="tokenize"))
         return None
 
-    def _tokenized(self, tokens: list[int] | None, error: PaddockError | None) -> Any:
+    def _tokenized(self, tokens: list[int] | None, error: PaddockError | None, chain: Chain | None = None) -> Any:
         served = self._served
         if self._prompt is not None or served is None:
             return None
@@ -217,6 +233,7 @@ class RequestActor(sup.GenServer):
         except PaddockError as refusal:
             return self._fail(refusal)
         self._prompt = tokens
+        self._chain = chain
         self._progress.prompt_tokens = len(tokens)
         eog = frozenset() if sampling.ignore_eos else served.table.eog
         self._end_tokens = eog | frozenset(sampling.stop_token_ids)
@@ -239,7 +256,9 @@ class RequestActor(sup.GenServer):
             priority=self._spec.priority,
             hooked=self._spec.logits_processor is not None,
             generated=self._spec.generated,
+            chain=self._chain,
         )
+        self._chain = None
         sup.cast(leased.batch, admit)
 
     # --- tokens and text ----------------------------------------------------------------------------------
@@ -336,7 +355,7 @@ class RequestActor(sup.GenServer):
                 finish_reason=finish_reason,
                 stop=stop,
                 seed=self._spec.seed,
-                usage=Usage(len(prompt), 0, len(self._generated)),
+                usage=Usage(len(prompt), self._progress.cached, len(self._generated)),
                 exactness=served.recipe.name,
                 logprobs=tuple(self._logprobs) if self._spec.sampling.logprobs is not None else None,
             )
@@ -357,7 +376,7 @@ async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
     sup.cast(owner, DeadlinePassed())
 
 
-async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText) -> None:
+async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText, rules: ChainRules | None) -> None:
     """Body of a one-shot process; ends with its request, so with its cancel and its deadline."""
     try:
         tokens = await _tokens_of(port, request)
@@ -366,7 +385,20 @@ async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeTe
     except (sup.NoProc, sup.ServerExited):
         sup.cast(owner, Tokenized(None, None))
     else:
-        sup.cast(owner, Tokenized(tokens))
+        await _name_blocks(owner, tokens, None, rules)
+
+
+async def _name_blocks(
+    owner: sup.Pid[Any], tokens: list[int], generated: bytes | None, rules: ChainRules | None
+) -> None:
+    """Hashes the keys of a prompt's blocks. A long prompt takes several turns of the event loop."""
+    chain = None
+    # Ids that no model has are refused by the actor; a chain has only room for 32 bits.
+    if rules is not None and tokens and min(tokens) >= 0 and max(tokens) < 1 << 31:
+        chain = chain_of(rules, tokens, generated)
+        while chain.hash_some(_KEYS_AT_ONCE):
+            await trio.lowlevel.checkpoint()
+    sup.cast(owner, Tokenized(tokens, None, chain))
 
 
 async def _tokens_of(port: sup.Pid[Any], request: TokenizeText) -> list[int]:

@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 import supervisors as sup
+from paddock.cache.keys import Chain
 from paddock.engine.batching.sequences import Lease
 from paddock.engine.served import ServedModel
 from paddock.errors import PaddockError
@@ -32,6 +33,7 @@ __all__ = [
     "MachineStatistics",
     "Pause",
     "PrefillProgress",
+    "PrefixRestored",
     "Resume",
     "RowFailed",
     "SampleHooked",
@@ -106,6 +108,8 @@ class Tokenized:
 
     tokens: list[int] | None = attrs.field(repr=False)
     error: PaddockError | None = None
+    chain: Chain | None = attrs.field(default=None, repr=False)
+    """With its keys hashed; None where the model has no cache."""
 
 
 @attrs.frozen
@@ -140,6 +144,8 @@ class Admit:
     generated: bytes | None = attrs.field(default=None, repr=False)
     reply: list[int] = attrs.field(factory=list, repr=False)
     sampler_state: bytes = attrs.field(default=b"", repr=False)
+    chain: Chain | None = attrs.field(default=None, repr=False)
+    """Of prompt and reply, the batch actor's own from now on; None: nothing is restored and nothing saved."""
 
 
 @attrs.frozen
@@ -174,6 +180,13 @@ class SampleHooked:
 class PrefillProgress:
     done: int
     total: int
+
+
+@attrs.frozen
+class PrefixRestored:
+    """Cast: so many of the request's first tokens came from the cache."""
+
+    tokens: int
 
 
 @attrs.frozen

@@ -23,10 +23,13 @@ class Delta:
 
 @attrs.frozen
 class Usage:
-    """Token counts: the prompt's, how many of those came from a cache, the reply's."""
+    """Token counts: the prompt's, how many of those were restored from the cache instead of computed, the reply's.
+
+    Two usages are equal whatever came from the cache: that depends on what ran before, and changes no byte of a reply.
+    """
 
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int = attrs.field(eq=False)
     completion_tokens: int
 
 
