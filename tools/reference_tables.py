@@ -94,7 +94,7 @@ def _allowed(value: ast.expr | None) -> str:
     (check,) = checks
     if isinstance(check, ast.Name):
         names = {"_name": "a printable name of 1 to 200 characters", "_source": "a name or a path"}
-        return {**names, "_folder": "a path, or None"}[check.id]
+        return {**names, "_folder": "a path, or None", "_true_or_false": "`True`, `False`"}[check.id]
     assert isinstance(check, ast.Call)
     assert isinstance(check.func, ast.Name)
     arguments = [eval(compile(ast.Expression(argument), "config", "eval")) for argument in check.args]
