@@ -218,7 +218,7 @@ class Executor:
                 certificate = certify(self._model, self._context, loading, message.probe, lambda: self._stopping)
             support = StateSupport("none", problem="no state is to be saved")
             if message.block_tokens > 0:
-                support = check_state(self._context, self._model.n_vocab)
+                support = check_state(self._context, self._model)
             self._states.serve(support.layout, message.block_tokens, self._context.sizes().n_ctx_seq)
             seconds = time.monotonic() - started
             loaded = describe(self._model, self._context, support, message.block_tokens, seconds)

@@ -2,7 +2,8 @@
 
 A few tokens are decoded in the last sequence. If its state can be parsed, cut into payloads, and put together again
 to the same bytes, and if what is put together for another sequence is what llama.cpp then saves of that sequence,
-states are stored as blocks of tokens. If a state can only be restored as it is, it can be stored as a whole.
+states are stored as blocks of tokens. If a state can only be restored as it is, it can be stored as a whole: so it is
+with recurrent models, whose state has no tokens, and with sliding windows, which lose cells as a sequence grows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from paddock.sampling import SamplingParameters
 
 if TYPE_CHECKING:
     from paddock.native.context import Context
+    from paddock.native.model import NativeModel
 
 __all__ = ["StateKind", "StateSupport", "check_state"]
 
@@ -41,18 +43,20 @@ class StateSupport:
     problem: str = ""
 
 
-def check_state(context: Context, n_vocab: int) -> StateSupport:
+def check_state(context: Context, model: NativeModel) -> StateSupport:
     """Decodes in the context's last sequence and restores in its first, which must be free; leaves them empty. On the
     thread that calls the context; takes the time of a prompt of seven tokens."""
     last = context.sizes().n_seq_max - 1
     try:
-        state = _decoded_state(context, last, n_vocab)
+        state = _decoded_state(context, last, model.n_vocab)
     except PaddockError as error:
         return StateSupport("none", problem=str(error))
-    try:
-        return StateSupport("blocks", _block_layout(context, last, state))
-    except PaddockError as error:
-        problem = str(error)
+    problem = f"states of memory class {model.memory_class!r} are not stored in blocks"
+    if model.memory_class == "attention":
+        try:
+            return StateSupport("blocks", _block_layout(context, last, state))
+        except PaddockError as error:
+            problem = str(error)
     try:
         if np.array_equal(_restored(context, last, state), state):
             return StateSupport("snapshot", problem=problem)
