@@ -235,12 +235,7 @@ class Chain:
         )  # fmt: skip
         cut._tokens = self._tokens[: 4 * length]
         cut._classes = self._classes[:length]
-        start = length
-        if not self._by_tokens_alone:
-            while start > 0 and cut._classes[start - 1] != CLASS_GENERATED:
-                start -= 1
-        else:
-            start = 0
+        start = 0 if self._by_tokens_alone else cut._classes.rfind(CLASS_GENERATED) + 1
         cut._open = start
         kept = length // self._block_tokens
         if start < length and length - start < self._minimum:
