@@ -361,6 +361,7 @@ class _SupervisorLoop(SupervisionLoop):
 
         A start that fails is tried again through the queue, so that the supervisor answers between two tries.
         """
+        delay = self.restart_delay(failed)
         affected = self.affected(failed)
         for child in affected:
             child.restarting = child.spec.restart != "temporary"
@@ -371,17 +372,14 @@ class _SupervisorLoop(SupervisionLoop):
         for child in affected:
             if child.process is None:
                 self.has_ended(child)
-        delay = self.restart_delay(failed)
-        if not delay and not resisting and not self.pending:
+        # the group waits as long as any of it has to
+        waiting = [pending for pending in self.pending if set(pending.children) <= set(affected)]
+        if not delay and not resisting and not waiting:
             await self.start_again(affected)
             return
-        due = trio.current_time() + delay
-        for pending in list(self.pending):
-            if set(pending.children) <= set(affected):  # the group waits as long as any of it has to
-                due = max(due, pending.due)
-                self.pending.remove(pending)
+        self.pending = [pending for pending in self.pending if pending not in waiting]
+        due = max([trio.current_time() + delay, *(pending.due for pending in waiting)])
         self.pending.append(PendingRestart(affected, due, resisting))
-        await self.start_pending()
 
     def affected(self, failed: Child) -> Sequence[Child]:
         if self.flags.strategy == "one_for_one":
@@ -392,12 +390,11 @@ class _SupervisorLoop(SupervisionLoop):
         return min((pending.due for pending in self.pending if not pending.resisting), default=math.inf)
 
     async def start_pending(self) -> None:
-        """Start what is due."""
-        now = trio.current_time()
-        ready = [pending for pending in self.pending if pending.due <= now and not pending.resisting]
-        for pending in ready:
-            self.pending.remove(pending)
-            await self.start_again(pending.children)
+        """Start the group that has been due for longest; another one when the queue has been looked at."""
+        first = min(self.pending, key=lambda pending: math.inf if pending.resisting else pending.due)
+        if first.due <= trio.current_time() and not first.resisting:
+            self.pending.remove(first)
+            await self.start_again(first.children)
 
     async def start_again(self, affected: Sequence[Child]) -> None:
         for place, child in enumerate(affected):
