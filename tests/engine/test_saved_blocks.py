@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from port_harness import Owner, Setting, load_of, opening, receive_until
 
 import supervisors as sup
 from paddock.cache.arena import Arena
-from paddock.engine.worker import protocol
+from paddock.engine.worker import protocol, state_worker
 from paddock.engine.worker.messages import (
     AbortDecode,
     PortUp,
@@ -361,6 +362,48 @@ async def test_no_memory_for_a_slot_is_a_typed_error_of_the_save_alone(
             patched.setattr(os, "posix_fallocate", full)
             cast_save(setting, [arena.allocate()])
             assert isinstance((await setting.next(SaveBlocksDone)).error, CacheMemoryExhausted)
+        await save(setting, arena, 4)
+
+
+async def test_no_memory_for_a_state_is_a_typed_error_and_the_next_one_is_restored(
+    tiny_model_path: Path, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(size: int) -> object:
+        raise MemoryError
+
+    async with open_port("thread", tiny_model_path, arena) as (setting, _):
+        await prefill(setting, TOKENS[:64])
+        slot = arena.allocate()
+        with monkeypatch.context() as patched:
+            patched.setattr(state_worker, "new_bytes", exhausted)
+            cast_save(setting, [slot])
+            assert isinstance((await setting.next(SaveBlocksDone)).error, CacheMemoryExhausted)
+            await setting.step([], [opening(1)])
+            done = await restore(setting, [BlockRef(slot, b"")], 16, 1)
+            assert isinstance(done.error, CacheMemoryExhausted)
+        blocks = await save(setting, arena, 4)
+        assert (await restore(setting, blocks, 64, 1)).n_tokens == 64
+
+
+async def test_states_beside_others_are_bounded_in_bytes_and_one_alone_is_not(
+    tiny_model_path: Path, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_worker, "MAX_STATE_BYTES", 100_000)
+    resume = threading.Event()
+
+    def held_up(*arguments: object) -> None:
+        resume.wait(30)
+
+    async with open_port("thread", tiny_model_path, arena) as (setting, _):
+        await prefill(setting, TOKENS[:64])  # 128 KiB
+        with monkeypatch.context() as patched:
+            patched.setattr(state_worker, "check_headers", held_up)
+            cast_save(setting, [arena.allocate()])
+            cast_save(setting, [arena.allocate()])
+            refused = await setting.next(SaveBlocksDone)
+            assert isinstance(refused.error, WorkerBusy)
+            resume.set()
+            assert (await setting.next(SaveBlocksDone)).error is None
         await save(setting, arena, 4)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import xxhash
 
 from paddock.cache.arena import ArenaMapping
+from paddock.cache.headroom import require_headroom
 from paddock.engine.worker.framing import fault_of
 from paddock.engine.worker.protocol import (
     BlockRef,
@@ -27,16 +28,19 @@ from paddock.engine.worker.protocol import (
     RestoreBlocks,
     SaveBlocks,
 )
-from paddock.errors import CacheError, ProtocolError, SequenceStateError, WorkerBusy
+from paddock.errors import CacheError, CacheMemoryExhausted, ProtocolError, SequenceStateError, WorkerBusy
 from paddock.native.context import Context
 from paddock.native.state.access import new_bytes
 from paddock.native.state.blocks import cut, place, start_state
 from paddock.native.state.layout import Bytes, StateLayout, check_headers
 
-__all__ = ["MAX_STATES", "AssembledState", "StateWorker", "checksum_of"]
+__all__ = ["MAX_STATES", "MAX_STATE_BYTES", "AssembledState", "StateWorker", "checksum_of"]
 
 MAX_STATES: Final = 8
 """Saves and restores that may be under way; each holds a sequence's state in memory."""
+
+MAX_STATE_BYTES: Final = 1 << 30
+"""What states under way may take together; a longer one has to be alone."""
 
 _KEPT_BYTES: Final = 64 << 20
 """The longest buffer that is kept for the next state: memory that is new each time costs more than the copy."""
@@ -89,6 +93,7 @@ class StateWorker:
         self._work: queue.SimpleQueue[_TakenState | RestoreBlocks | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._under_way = 0
+        self._lent = 0
         self._kept: Bytes | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="paddock state", daemon=True)
@@ -130,13 +135,21 @@ class StateWorker:
     def save_from(self, context: Context | None, message: SaveBlocks) -> None:
         """Reads a sequence's state and queues it to be cut, or answers why it cannot."""
         started = time.monotonic()
+        taken: list[Bytes] = []
+
+        def take(size: int) -> Bytes:
+            taken.append(self._take(size))
+            return taken[0]
+
         try:
             self._require()
             if context is None:
                 raise ProtocolError("a save before the model was loaded")
-            state = context.save_state(message.sequence_id, message.generation, self._take)
+            state = context.save_state(message.sequence_id, message.generation, take)
             n_tokens = context.position(message.sequence_id)
         except Exception as error:
+            for state in taken:
+                self._give(state)
             self._answer(BlocksSaved(message.request_id, [], time.monotonic() - started, 0.0, fault_of(error)))
             return
         self._work.put(_TakenState(message, n_tokens, state, started, time.monotonic() - started))
@@ -182,6 +195,8 @@ class StateWorker:
             check_headers(layout, message.sequence_id, taken.n_tokens, state)
             size = layout.payload_bytes(self._block_tokens)
             for number, offset in enumerate(message.slots, message.first_block):
+                if self._stopping:
+                    return
                 payload = arena.payload(offset, size)
                 arena.commit(offset, size)
                 first = number * self._block_tokens
@@ -206,6 +221,8 @@ class StateWorker:
             state = self._take(layout.state_bytes(message.n_tokens))
             start_state(layout, message.sequence_id, message.n_tokens, state)
             for number, block in enumerate(message.blocks):
+                if self._stopping:
+                    return
                 payload = self._verified(layout, arena, block)
                 if payload is None:
                     bad.append(number)
@@ -248,19 +265,28 @@ class StateWorker:
     # --- buffers ------------------------------------------------------------------------------------------
 
     def _take(self, size: int) -> Bytes:
+        """Memory for one state. WorkerBusy or CacheMemoryExhausted where there is none for it now."""
         with self._lock:
+            if self._lent and self._lent + size > MAX_STATE_BYTES:
+                raise WorkerBusy("bytes of saves and restores", MAX_STATE_BYTES)
+            self._lent += size
             kept, self._kept = self._kept, None
         if kept is None or len(kept) < size:
-            kept = new_bytes(size)
+            try:
+                require_headroom(size)
+                kept = new_bytes(size)
+            except (CacheMemoryExhausted, MemoryError) as error:
+                with self._lock:
+                    self._lent -= size
+                raise CacheMemoryExhausted(size, getattr(error, "problem", "the system gives no more")) from error
         return kept[:size]
 
     def _give(self, state: Bytes) -> None:
-        whole = state if state.base is None else state.base
+        whole = state.base
         assert isinstance(whole, np.ndarray)
-        if whole.nbytes > _KEPT_BYTES:
-            return
         with self._lock:
-            if self._kept is None or len(self._kept) < len(whole):
+            self._lent -= len(state)
+            if len(whole) <= _KEPT_BYTES and (self._kept is None or len(self._kept) < len(whole)):
                 self._kept = whole
 
     def _answer(self, answer: BlocksSaved | BlocksRestored) -> None:
