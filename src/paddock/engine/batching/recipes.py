@@ -91,8 +91,8 @@ FAST = Recipe(
 
 _ONE_ROW_APART = frozenset({"f16", "bf16", "f32", "iq4_nl"})
 """Types with a kernel for one row that gives other bytes than the one for several."""
-_REPACKED_ALIKE = frozenset({"q8_0", "q4_0"})
-"""Types whose repacked kernels were seen to give every row the same bytes."""
+_REPACKED_ALIKE = frozenset({"q8_0", "q4_0", "q6_K"})
+"""Types that are not repacked (Q8_0 and Q6_K on x86), or whose repacked kernels give every row the same bytes."""
 
 
 def _tiled(name: str) -> bool:
