@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import attrs
 
@@ -16,6 +16,9 @@ from ._supervision import Child, SupervisionLoop
 
 ProcessType: TypeAlias = Literal["node", "supervisor", "server", "process"]
 ProcessStatus: TypeAlias = Literal["starting", "running", "waiting", "suspended", "stopping", "restarting", "stopped"]
+
+MOST_LINKS: Final = 4
+"""How many of a process's links its line in the text names."""
 
 
 @attrs.frozen
@@ -227,5 +230,6 @@ def describe(info: ProcessInfo) -> str:
     counted = (("queue", info.queue_length), ("handled", info.handled), ("restarts", info.restarts))
     facts += [f"{word} {count}" for word, count in counted if count]
     if info.links:
-        facts.append(f"links {' '.join(map(repr, info.links))}")
+        more = f" and {len(info.links) - MOST_LINKS} more" if len(info.links) > MOST_LINKS else ""
+        facts.append(f"links {' '.join(map(repr, info.links[:MOST_LINKS]))}{more}")
     return f"{name}  {', '.join(facts)}"

@@ -166,6 +166,24 @@ async def test_l11_report_of_a_supervised_plain_process(node: sup.Node, reports:
         assert fact in last.format()
 
 
+async def test_l11_report_of_what_a_supervisor_started_beside_its_children(
+    node: sup.Node, reports: list[object]
+) -> None:
+    class Spawning(sup.Supervisor):
+        def init(self) -> Any:
+            sup.spawn(raise_when_told, label="beside")
+            return sup.SupervisorFlags(), []
+
+    root = await node.start(Spawning)
+    (beside,) = [info.pid for info in sup.tree(root).children]
+    assert beside is not None
+    sup.send(beside, "now")
+    await sup.wait_down(beside)
+    (report,) = reports
+    assert isinstance(report, sup.CrashReport)
+    assert (report.restarts, report.ancestors) == (0, (root,))
+
+
 async def raise_when_told() -> None:
     await sup.receive()
     await raise_broken()

@@ -283,4 +283,9 @@ async def test_links_stand_in_the_text(node: sup.Node) -> None:
 
     friend = node.spawn(linked)
     await settle()
-    assert f"links {friend!r}" in sup.format_tree(sup.tree(pid))
+    assert sup.format_tree(sup.tree(pid)).endswith(f"links {friend!r}")
+    for _ in range(9):
+        node.spawn(linked)
+    await settle()
+    assert sup.format_tree(sup.tree(pid)).endswith("and 6 more")
+    assert len(sup.tree(pid).links) == 10
