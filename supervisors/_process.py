@@ -195,6 +195,10 @@ def deliver_exit(pid: AnyPid, sender: AnyPid | None, reason: Reason) -> None:
     if pid._trap_exits:
         from ._signals import ExitSignal
 
+        if sender is not None and sender is pid._parent and pid._loop is not None and pid._loop.suspended:
+            # suspended it reads nothing else, and shall not outlive its parent
+            pid.mailbox.put_system((STOP, reason, None))
+            return
         pid.mailbox.put((INFO, ExitSignal(sender, reason), None))
     elif reason != NORMAL:
         cancel_with(pid, reason)

@@ -61,6 +61,24 @@ async def test_y01_suspended_server_answers_system_messages_only(node: sup.Node,
     await sup.stop(target, "stopped", timeout=1)
 
 
+async def test_y01_suspended_server_that_traps_exits_ends_with_its_parent(node: sup.Node) -> None:
+    seen: list[object] = []
+    started: list[sup.Pid[Any]] = []
+
+    def init(server: Scripted) -> None:
+        sup.trap_exits()
+
+    async def parent() -> None:
+        started.append(await sup.start_link(Scripted, init=init, terminate=lambda _, reason: seen.append(reason)))
+        await sup.suspend(started[0])
+        raise sup.Exit("gone")
+
+    node.spawn(parent)
+    await settle()
+    assert started[0].exit_reason == "gone"
+    assert seen == ["gone"]
+
+
 @KINDS
 @BY
 async def test_y02_log_keeps_the_last_events_with_the_sender(node: sup.Node, kind: str, by: str) -> None:
