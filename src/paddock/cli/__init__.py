@@ -10,6 +10,7 @@ from paddock.cli.commands.chat import chat
 from paddock.cli.commands.completion import completion
 from paddock.cli.commands.demo import demo
 from paddock.cli.commands.models import models
+from paddock.cli.commands.probe import probe
 from paddock.cli.commands.run import run
 from paddock.cli.commands.tree import tree
 from paddock.cli.program import Program
@@ -29,5 +30,5 @@ def main() -> None:
     comes along, named cria; any GGUF file does as well."""
 
 
-for _command in (demo, run, chat, tree, models, cache, completion):
+for _command in (demo, run, chat, tree, probe, models, cache, completion):
     main.add_command(_command)

@@ -16,7 +16,7 @@ from paddock.cli.terminal import is_interactive
 from paddock.config import ModelConfig
 from paddock.models.references import resolve
 
-__all__ = ["load_with_progress", "loaded_model", "model_config"]
+__all__ = ["load_with_progress", "loaded_model", "model_config", "progress_of"]
 
 _LINE_SECONDS = 2.0
 """Without a terminal, a line of progress comes no more often than this."""
@@ -37,36 +37,37 @@ async def loaded_model(config: ModelConfig, *, quiet: bool) -> AsyncIterator[tup
 
 async def load_with_progress(runtime: Runtime, config: ModelConfig, *, quiet: bool) -> Model:
     """Loads a model and shows how far it is, on stderr: a bar on a terminal, a few lines elsewhere."""
-    with _progress(config.served_name, quiet) as report:
+    with progress_of(f"loading {config.served_name}", quiet) as report:
         return await runtime.load_model(config, on_progress=report)
 
 
 @contextmanager
-def _progress(name: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+def progress_of(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Yields a function that is to be told the fraction done; ``what`` is a phrase such as "loading cria"."""
     if quiet:
         yield lambda _: None
     elif is_interactive(2):
-        with _bar(name) as report:
+        with _bar(what) as report:
             yield report
     else:
-        with _lines(name) as report:
+        with _lines(what) as report:
             yield report
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[Callable[[float], None]]:
+def _bar(what: str) -> Iterator[Callable[[float], None]]:
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"loading {escape(name)}", total=1.0)
+        task = progress.add_task(escape(what), total=1.0)
         yield lambda fraction: progress.update(task, completed=fraction)
 
 
 @contextmanager
-def _lines(name: str) -> Iterator[Callable[[float], None]]:
+def _lines(what: str) -> Iterator[Callable[[float], None]]:
     started = last = time.monotonic()
 
     def report(fraction: float) -> None:
@@ -74,9 +75,9 @@ def _lines(name: str) -> Iterator[Callable[[float], None]]:
         now = time.monotonic()
         if now - last >= _LINE_SECONDS and 0.0 < fraction < 1.0:
             last = now
-            note(f"loading {name}: {fraction:.0%}")
+            note(f"{what}: {fraction:.0%}")
 
-    note(f"loading {name}")
+    note(what)
     yield report
-    note(f"loaded {name} in {time.monotonic() - started:.1f} s")
+    note(f"{what}: done in {time.monotonic() - started:.1f} s")
     sys.stderr.flush()
