@@ -35,7 +35,7 @@ from paddock.engine.worker.messages import (
 )
 from paddock.engine.worker.port import Port
 from paddock.engine.worker.protocol import BlockRef
-from paddock.engine.worker.state_worker import MAX_STATES
+from paddock.engine.worker.state_worker import MAX_STATES, checksum_of
 from paddock.engine.worker.transport import Isolation, open_transport
 from paddock.errors import (
     CacheMemoryExhausted,
@@ -405,6 +405,31 @@ async def test_states_beside_others_are_bounded_in_bytes_and_one_alone_is_not(
             resume.set()
             assert (await setting.next(SaveBlocksDone)).error is None
         await save(setting, arena, 4)
+
+
+async def test_steps_run_while_blocks_are_cut_and_verified(
+    tiny_model_path: Path, arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resume = threading.Event()
+
+    def held_up(payload: Any) -> bytes:
+        resume.wait(30)
+        return checksum_of(payload)
+
+    async with open_port("thread", tiny_model_path, arena) as (setting, _):
+        await prefill(setting, TOKENS[:64])
+        monkeypatch.setattr(state_worker, "checksum_of", held_up)
+        slots = [arena.allocate() for _ in range(4)]
+        cast_save(setting, slots)
+        assert (await setting.step([Chunk(0, 1, 64, TOKENS[64:80])], [opening(1)])).error is None
+        resume.set()
+        saved = await setting.next(SaveBlocksDone)
+        resume.clear()
+        blocks = [BlockRef(*pair) for pair in zip(slots, saved.checksums, strict=True)]
+        sup.cast(setting.port, RunRestoreBlocks(setting.owner, 2, 1, 1, blocks, 64))
+        assert (await setting.step([Chunk(0, 1, 80, TOKENS[80:96])])).error is None
+        resume.set()
+        assert (await setting.next(RestoreBlocksDone)).n_tokens == 64
 
 
 @both_isolations
