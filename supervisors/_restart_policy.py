@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Generic, Literal, TypeAlias, TypeVar
 
 import attrs
 
@@ -12,6 +13,7 @@ from ._child_spec import AutoShutdown, Restart, Strategy
 from ._reasons import Reason, is_normal
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 AfterExit: TypeAlias = Literal["restart", "keep", "remove"]
 
@@ -64,3 +66,35 @@ def shuts_down(auto_shutdown: AutoShutdown, significant: bool, others_active: bo
     if not significant or auto_shutdown == "never":
         return False
     return auto_shutdown == "any_significant" or not others_active
+
+
+@attrs.define(eq=False)
+class PendingRestart(Generic[T, P]):
+    """Children that have been stopped and are started again later: at ``due``, when their backoff has passed, and not
+    before the processes ``resisting`` their kill have ended."""
+
+    children: Sequence[T]
+    due: float
+    resisting: set[P] = attrs.field(factory=set)
+
+    @property
+    def startable_at(self) -> float:
+        """When it may be started; inf while something resists."""
+        return math.inf if self.resisting else self.due
+
+
+def join(pending: Iterable[PendingRestart[T, P]], new: PendingRestart[T, P]) -> list[PendingRestart[T, P]]:
+    """``pending`` and a new one, which takes in what is part of it: a group waits as long as any of it has to."""
+    kept: list[PendingRestart[T, P]] = []
+    for other in pending:
+        if set(other.children) <= set(new.children):
+            new.due = max(new.due, other.due)
+        else:
+            kept.append(other)
+    return [*kept, new]
+
+
+def first_due(pending: Iterable[PendingRestart[T, P]], now: float) -> PendingRestart[T, P] | None:
+    """The one that may be started and has been due for longest, if any."""
+    first = min(pending, key=lambda each: each.startable_at, default=None)
+    return first if first is not None and first.startable_at <= now else None

@@ -236,7 +236,9 @@ class SupervisionLoop:
 
     def report(self, context: SupervisorContext, reason: Reason, child: ChildSpec | None, pid: AnyPid | None) -> None:
         """Log what happened to a child, once."""
-        emit(self.pid.node, SupervisorReport(self.pid, context, reason, child, pid), LEVELS[context])
+        level = LEVELS[context]
+        if self.pid.node.report_hooks or logger.isEnabledFor(level):
+            emit(self.pid.node, SupervisorReport(self.pid, context, reason, child, pid), level)
 
     def report_stopped(self, spec: ChildSpec, pid: AnyPid) -> None:
         """Log a child that was being stopped and ended for another reason than that."""

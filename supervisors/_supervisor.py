@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextvars import Context
 from typing import Any, ClassVar, Literal, TypeAlias
 
-import attrs
 import trio
 
 from ._behaviour import IGNORE, Behaviour, abort_start
@@ -31,7 +30,7 @@ from ._node import KILL_GRACE_SECONDS
 from ._pid import AnyPid, Ignore, Pid
 from ._process import kill, mark_ready, request_shutdown, watch_exit
 from ._reasons import SHUTDOWN, cause_of, is_fatal, is_normal
-from ._restart_policy import RestartWindow, affected_children, after_exit, shuts_down
+from ._restart_policy import PendingRestart, RestartWindow, affected_children, after_exit, first_due, join, shuts_down
 from ._supervision import Child, FailedToStartChild, StopSupervising, SupervisionLoop
 from ._system import answer_system
 
@@ -75,16 +74,6 @@ class Supervisor(Behaviour):
         await _SupervisorLoop(pid, flags, check_specs(specs, flags.auto_shutdown)).run()
 
 
-@attrs.define(eq=False)
-class PendingRestart:
-    """Children that have been stopped and are started again later: their backoff has to pass, or processes that
-    outlive their kill have to end, before that."""
-
-    children: Sequence[Child]
-    due: float
-    resisting: set[AnyPid]
-
-
 class _SupervisorLoop(SupervisionLoop):
     """One task, one queue. While it waits for a child to come up or to end it keeps reading the queue: questions are
     answered at once, a stop interrupts, everything else is put off until the operation is over."""
@@ -101,7 +90,7 @@ class _SupervisorLoop(SupervisionLoop):
         """The child that is being started and not in the table yet."""
         self.waits_for: AnyPid | None = None
         self.starting_again: Child | None = None
-        self.pending: list[PendingRestart] = []
+        self.pending: list[PendingRestart[Child, AnyPid]] = []
 
     def table(self) -> Iterable[Child]:
         children = list(self.children.values())
@@ -135,7 +124,7 @@ class _SupervisorLoop(SupervisionLoop):
             if self.put_off and not self.pid.mailbox.system:
                 await self.handle(self.put_off.popleft())
                 continue
-            item = await self.next_item(self.next_due() if self.pending else math.inf)
+            item = await self.next_item(min((p.startable_at for p in self.pending), default=math.inf))
             if item is not None:
                 await self.handle(item)
             else:
@@ -293,11 +282,12 @@ class _SupervisorLoop(SupervisionLoop):
             self.report("start_error", exc, child.spec, None)
             raise
         child.process = pid
-        self.waits_for = pid
-        try:
-            await self.wait(lambda: pid.ready or not pid.alive)
-        finally:
-            self.waits_for = None
+        if not pid.ready:
+            self.waits_for = pid
+            try:
+                await self.wait(lambda: pid.ready or not pid.alive)
+            finally:
+                self.waits_for = None
         if pid.ready:
             self.by_process[pid] = child
             self.came_up(child, pid)
@@ -321,7 +311,6 @@ class _SupervisorLoop(SupervisionLoop):
                 self.has_ended(child)
             for pending in self.pending:
                 pending.resisting.discard(pid)
-            await self.start_pending()
             return
         if child is None or child.process is not pid:
             return  # stopped by us, or replaced
@@ -363,6 +352,10 @@ class _SupervisorLoop(SupervisionLoop):
         """
         delay = self.restart_delay(failed)
         affected = self.affected(failed)
+        if len(affected) == 1 and not delay and failed.process is None:
+            failed.restarting = True
+            await self.start_again(affected)
+            return
         for child in affected:
             child.restarting = child.spec.restart != "temporary"
         resisting: set[AnyPid] = set()
@@ -372,29 +365,22 @@ class _SupervisorLoop(SupervisionLoop):
         for child in affected:
             if child.process is None:
                 self.has_ended(child)
-        # the group waits as long as any of it has to
-        waiting = [pending for pending in self.pending if set(pending.children) <= set(affected)]
-        if not delay and not resisting and not waiting:
+        if not delay and not resisting and not self.pending:
             await self.start_again(affected)
             return
-        self.pending = [pending for pending in self.pending if pending not in waiting]
-        due = max([trio.current_time() + delay, *(pending.due for pending in waiting)])
-        self.pending.append(PendingRestart(affected, due, resisting))
+        self.pending = join(self.pending, PendingRestart(affected, trio.current_time() + delay, resisting))
 
     def affected(self, failed: Child) -> Sequence[Child]:
         if self.flags.strategy == "one_for_one":
             return (failed,)
         return affected_children(self.flags.strategy, list(self.children.values()), failed)
 
-    def next_due(self) -> float:
-        return min((pending.due for pending in self.pending if not pending.resisting), default=math.inf)
-
     async def start_pending(self) -> None:
         """Start the group that has been due for longest; another one when the queue has been looked at."""
-        first = min(self.pending, key=lambda pending: math.inf if pending.resisting else pending.due)
-        if first.due <= trio.current_time() and not first.resisting:
-            self.pending.remove(first)
-            await self.start_again(first.children)
+        pending = first_due(self.pending, trio.current_time())
+        if pending is not None:
+            self.pending.remove(pending)
+            await self.start_again(pending.children)
 
     async def start_again(self, affected: Sequence[Child]) -> None:
         for place, child in enumerate(affected):

@@ -20,7 +20,6 @@ from supervisors.testing import settle
 
 IDS = st.sampled_from("abcd")
 QUARTERS = st.integers(0, 24).map(lambda n: n / 4)  # sums of these are exact
-EXITS = st.sampled_from(["crash", "crash", "crash", "normal", "shutdown"])
 REASONS = {"crash": "crash", "normal": sup.Normal(), "shutdown": sup.Shutdown("by itself")}
 
 
@@ -86,7 +85,8 @@ class Supervision(RuleBasedStateMachine):
 
     def child(self, data: Any, id: str) -> tuple[ModelChild, sup.ChildSpec]:
         auto = self.model.auto != "never"
-        restart = data.draw(st.sampled_from(["permanent", "permanent", "transient", "temporary"]), "restart")
+        restarts = ["transient", "transient", "permanent", "temporary"]
+        restart = data.draw(st.sampled_from(restarts if auto else ["permanent", *restarts]), "restart")
         significant = auto and restart != "permanent" and data.draw(st.booleans(), "significant")
         stop_seconds = data.draw(st.sampled_from([0.0, 0.0, 0.25, 0.25, 1.0, 100.0]), "stop_seconds")
         shutdown = data.draw(st.sampled_from([5.0, 5.0, 0.5, sup.BRUTAL_KILL]), "shutdown")
@@ -143,10 +143,10 @@ class Supervision(RuleBasedStateMachine):
         intensity=st.sampled_from([20, 5, 2, 1, 0]),
         period=st.sampled_from([2.0, 0.25, 10.0]),
         auto_shutdown=st.sampled_from(["never", "never", "any_significant", "all_significant"]),
-        backoff=st.none() | st.tuples(*[st.sampled_from([0.25, 0.5, 2.0])], st.just(2.0), st.just(4.0), QUARTERS),
+        backoff=st.sampled_from([(0.25, 2.0, 4.0, 6.0), None, (0.5, 2.0, 4.0, 1.0), (2.0, 1.0, 2.0, 0.5)]),
         ids=st.permutations("abcd"),
         count=st.sampled_from([3, 4, 2, 1, 0]),
-        failing=st.sampled_from([None, None, None, *"abcd"]),
+        failing=st.sampled_from([*[None] * 20, *"abcd"]),
     )
     def start(
         self,
@@ -190,11 +190,37 @@ class Supervision(RuleBasedStateMachine):
         self.catch_up()
 
     @precondition(running)
-    @rule(data=st.data(), reason=EXITS)
+    @rule(data=st.data(), reason=st.sampled_from(sorted(REASONS)))
     def child_ends_by_itself(self, data: Any, reason: str) -> None:
         child = self.known(data, "up")
-        if child is None:
-            return
+        if child is not None:
+            self.end(child, reason)
+
+    @precondition(running)
+    @rule(data=st.data())
+    def child_crashes(self, data: Any) -> None:
+        child = self.known(data, "up")
+        if child is not None:
+            self.end(child, "crash")
+
+    @precondition(running)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def child_crashes_and_fails_to_start(self, data: Any, count: int) -> None:
+        child = self.known(data, "up")
+        if child is not None:
+            self.model.failing[child.id] = self.script.failing[child.id] = count
+            self.end(child, "crash")
+
+    @precondition(idle)
+    @rule(data=st.data(), which=IDS)
+    def child_crashes_and_a_start_hangs(self, data: Any, which: str) -> None:
+        child = self.known(data, "up")
+        if child is not None:
+            self.model.hanging.add(which)
+            self.script.hanging.add(which)
+            self.end(child, "crash")
+
+    def end(self, child: ModelChild, reason: str) -> None:
 
         async def end() -> None:
             pid = (await sup.which_child(self.pid, child.id)).pid
@@ -204,19 +230,6 @@ class Supervision(RuleBasedStateMachine):
         self.loop.do(end)
         self.model.end(child, reason)
         self.catch_up()
-
-    @precondition(running)
-    @rule(id=IDS, count=st.integers(1, 3))
-    def next_starts_fail(self, id: str, count: int) -> None:
-        self.model.failing[id] = self.script.failing[id] = count
-
-    @precondition(running)
-    @rule(data=st.data())
-    def next_start_hangs(self, data: Any) -> None:
-        child = self.known(data, "up", "restarting")
-        if child is not None and child is not self.model.hung:
-            self.model.hanging.add(child.id)
-            self.script.hanging.add(child.id)
 
     @precondition(lambda self: self.running() and not self.idle())
     @rule()
@@ -255,8 +268,10 @@ class Supervision(RuleBasedStateMachine):
     @rule(data=st.data(), id=IDS)
     def terminate_child(self, data: Any, id: str) -> None:
         model, child = self.model, self.model.children.get(id)
-        if model.hung is not None and (child is None or not child.restarting):
-            return  # is put off
+        if model.hung is not None:
+            child = self.known(data, "restarting")  # any other command is put off
+            assert child is not None
+            id = child.id
         if child is not None:
             model.terminate(child)
         self.command("NotFound" if child is None else "ok", sup.terminate_child, self.pid, id)
@@ -278,7 +293,7 @@ class Supervision(RuleBasedStateMachine):
         self.command(expected, sup.restart_child if kind == "restart" else sup.delete_child, self.pid, id)
 
     @precondition(running)
-    @rule(really=st.sampled_from([False, False, False, True]))
+    @rule(really=st.sampled_from([False] * 9 + [True]))
     def supervisor_is_stopped(self, really: bool) -> None:
         if not really:
             return
@@ -320,5 +335,5 @@ class Supervision(RuleBasedStateMachine):
 
 TestSupervision = Supervision.TestCase
 TestSupervision.settings = settings(
-    max_examples=150, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
