@@ -54,6 +54,7 @@ def main() -> None:
 
     tracemalloc.start()
     index = BlockIndex(1 << 50, 1 << 60)
+    index.add_model(1, 786_432)
     for key in [os.urandom(20) for _ in range(options.blocks - stored)]:
         index.add_file(key, file)
     on_disk = tracemalloc.get_traced_memory()[0] / (options.blocks - stored)
@@ -73,20 +74,20 @@ def main() -> None:
     tracemalloc.stop()
 
     def look_up() -> None:
-        found = index.walk(chain_of().keys)
+        found = index.walk(1, chain_of().keys)
         assert found.blocks == stored
 
     def continue_turn() -> None:
         turn = chain.prefix(options.tokens)
         turn.append_generated(prompt[:100])
-        assert index.walk(turn.keys).blocks == stored
+        assert index.walk(1, turn.keys).blocks == stored
 
     result = {
         "blocks": index.disk_blocks,
         "prompt_tokens": options.tokens,
         "prompt_blocks": stored,
         "hash_and_walk_ms": milliseconds(look_up),
-        "walk_ms": milliseconds(lambda: index.walk(chain.keys)),
+        "walk_ms": milliseconds(lambda: index.walk(1, chain.keys)),
         "next_turn_ms": milliseconds(continue_turn),
         "bytes_per_block_on_disk": round(on_disk),
         "bytes_per_block_in_ram": round(ram),

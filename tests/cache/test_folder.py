@@ -13,36 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slots import PAYLOAD_BYTES, chain_of, identity, payload_of
+from slots import PAYLOAD_BYTES, payload_of
+from stored_blocks import CHAIN, IDENTITY, KIND, header_of, temporaries, write
 
-from paddock.cache.block_file import BlockHeader, checksum_of
 from paddock.cache.folder import CacheFolder, read_block, remove_leftovers, scan
-from paddock.cache.keys import BlockContent
 from paddock.errors import BlockRefused, CacheFolderUnusable
-
-KIND = identity()
-IDENTITY = KIND.digest().hex()
-CHAIN = chain_of(list(range(400)))
-
-
-def header_of(content: BlockContent) -> BlockHeader:
-    return BlockHeader(KIND.digest(), content, PAYLOAD_BYTES, checksum_of(payload_of(content.key)))
-
-
-def write(folder: CacheFolder, number: int = 0) -> bytes:
-    content = CHAIN.content(number)
-    folder.write(header_of(content), memoryview(payload_of(content.key)))
-    return content.key
 
 
 def read(folder: CacheFolder, key: bytes) -> bytes:
     payload = bytearray(PAYLOAD_BYTES)
     folder.read(IDENTITY, key, memoryview(payload))
     return bytes(payload)
-
-
-def temporaries(path: Path) -> list[str]:
-    return [name for name in os.listdir(path / "temporary") if name.endswith(".tmp")]
 
 
 @pytest.fixture
@@ -173,7 +154,7 @@ def limited_writer(path: Path, limit: int) -> subprocess.CompletedProcess[str]:
 import errno, resource, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from test_folder import CacheFolder, temporaries, write
+from stored_blocks import CacheFolder, temporaries, write
 folder = CacheFolder.open(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 try:
@@ -217,7 +198,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from test_folder import CacheFolder, write
+from stored_blocks import CacheFolder, write
 folder = CacheFolder.open(Path(sys.argv[1]))
 print("open", flush=True)
 for number in range(int(sys.argv[3]), int(sys.argv[4])):
@@ -249,10 +230,10 @@ def test_blocks_of_a_process_that_is_killed_are_whole_and_no_temporary_file_outl
     path = tmp_path / "cache"
     reported: set[str] = set()
     for round_ in range(5):
-        process = writer(path, 20 * round_, 100)
+        process = writer(path, 40 * round_, 200)
         assert process.stdout is not None
         assert process.stdout.readline() == "open\n"
-        for _ in range(3 + 2 * round_):
+        for _ in range(5 + 7 * round_):
             reported.add(process.stdout.readline().strip())
         time.sleep(0.0007 * round_)
         process.send_signal(signal.SIGKILL)

@@ -26,7 +26,7 @@ class IndexMachine(RuleBasedStateMachine):
         self.index.add_model(2, 5)
         self.next_offset = 0
         self.reserved: list[Slot] = []
-        self.ram: dict[bytes, RamBlock] = {}
+        self.ram: dict[tuple[int, bytes], RamBlock] = {}
         self.pins: dict[RamBlock, int] = {}
         self.disk: set[bytes] = set()
         self.condemned: set[RamBlock] = set()
@@ -48,7 +48,7 @@ class IndexMachine(RuleBasedStateMachine):
         for victim in victims:
             assert victim not in self.pins, "a pinned block is never evicted"
             assert victim not in self.writing
-            del self.ram[victim.content.key]
+            del self.ram[victim.slot.model, victim.content.key]
             self.free(self.index.evict(victim))
         self.next_offset += 1
         slot = Slot(model, self.next_offset)
@@ -59,7 +59,7 @@ class IndexMachine(RuleBasedStateMachine):
     @rule(number=st.integers(0, 19), spill=st.booleans(), data=st.data())
     def publish(self, number: int, spill: bool, data: st.DataObject) -> None:
         slot = self.reserved.pop(data.draw(st.integers(0, len(self.reserved) - 1)))
-        key = CONTENTS[number].key
+        key = (slot.model, CONTENTS[number].key)
         block = self.index.publish(CONTENTS[number], slot, b"c", spill=spill)
         if key in self.ram:
             assert block is None
@@ -97,7 +97,7 @@ class IndexMachine(RuleBasedStateMachine):
     def condemn(self, data: st.DataObject) -> None:
         key = data.draw(st.sampled_from(sorted(self.ram)))
         block = self.ram.pop(key)
-        slot = self.index.condemn(key)
+        slot = self.index.condemn(block)
         self.free(slot)
         assert (slot is None) == (block in self.pins or block in self.writing)
 
@@ -106,7 +106,7 @@ class IndexMachine(RuleBasedStateMachine):
         block = self.index.next_due()
         if block is None:
             return
-        assert block.content.key in self.ram
+        assert block in self.ram.values()
         victims = self.index.room_on_disk(FILE.file_bytes)
         assert victims is not None
         for victim in victims:
@@ -122,6 +122,7 @@ class IndexMachine(RuleBasedStateMachine):
         block, _ = self.writing.popitem()
         if succeeds:
             self.index.add_file(block.content.key, FILE, counted=True)
+            assert block.content.key in {key for key, _ in self.index.files()}
             self.disk.add(block.content.key)
         else:
             self.index.give_back_disk_bytes(FILE.file_bytes)
@@ -132,14 +133,15 @@ class IndexMachine(RuleBasedStateMachine):
         self.disk.discard(CONTENTS[number].key)
         self.index.remove_file(CONTENTS[number].key)
 
-    @rule(most=st.integers(0, 20))
-    def walk(self, most: int) -> None:
-        found = self.index.walk(CHAIN.keys, most)
+    @rule(model=st.sampled_from([1, 2]), most=st.integers(0, 20))
+    def walk(self, model: int, most: int) -> None:
+        found = self.index.walk(model, CHAIN.keys, most)
+        mine = {key for number, key in self.ram if number == model}
         expected = 0
-        while expected < most and CHAIN.keys[expected] in (self.ram.keys() | self.disk):
+        while expected < most and CHAIN.keys[expected] in mine | self.disk:
             expected += 1
         assert found.blocks == expected
-        assert set(found.disk) == set(CHAIN.keys[:expected]) - self.ram.keys()
+        assert set(found.disk) == set(CHAIN.keys[:expected]) - mine
 
     @rule(model=st.sampled_from([1, 2]))
     def close_and_open_a_model(self, model: int) -> None:
@@ -168,8 +170,8 @@ class IndexMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_published_is_lost(self) -> None:
-        for key, block in self.ram.items():
-            assert self.index.in_ram(key) is block
+        for (model, key), block in self.ram.items():
+            assert self.index.in_ram(model, key) is block
         assert self.index.ram_blocks == len(self.ram)
         assert {key for key, _ in self.index.files()} == self.disk
 
@@ -195,7 +197,7 @@ def victim_of(index: BlockIndex) -> int:
 def test_the_least_recently_used_block_goes_first() -> None:
     index = filled(4)
     for number in (0, 1):
-        block = index.in_ram(CONTENTS[number].key)
+        block = index.in_ram(1, CONTENTS[number].key)
         assert block is not None
         index.pin(block)
         index.unpin(block)
@@ -238,7 +240,7 @@ def test_use_of_a_block_on_disk_is_remembered_once_for_its_file_s_time() -> None
     index = filled(2)
     for number in (0, 1):
         index.add_file(CONTENTS[number].key, FILE)
-    block = index.in_ram(CONTENTS[0].key)
+    block = index.in_ram(1, CONTENTS[0].key)
     assert block is not None
     index.pin(block)
     index.unpin(block)

@@ -75,6 +75,7 @@ class OpenModel:
 @attrs.define(eq=False)
 class _Lease:
     owner: Owner
+    model: int
     blocks: list[RamBlock]
     from_disk: int = 0
 
@@ -126,6 +127,7 @@ class BlockStore:
         """Nothing is found, reserved or published for the model any more."""
         if (model := self._models.get(handle.number)) is not None:
             model.closing = True
+            self.index.give_up_due(handle.number)
 
     def finish_close(self, handle: ModelHandle) -> bool:
         """Gives all slots of a closing model back, once no thread uses them; whether that is done."""
@@ -138,25 +140,27 @@ class BlockStore:
             self._reserved.pop(slot, None)
             model.slots.free(slot.offset)
         for number, lease in list(self._leases.items()):
-            if any(block.slot.model == handle.number for block in lease.blocks):
+            if lease.model == handle.number:
                 del self._leases[number]
         del self._models[handle.number]
         return True
 
     # --- look-up ------------------------------------------------------------------------------------------
 
-    def open_lease(self, owner: Owner) -> int:
-        """A lease that blocks can be pinned under; its number."""
+    def open_lease(self, handle: ModelHandle, owner: Owner) -> int:
+        """A lease that blocks of a model can be pinned under; its number. Raises CacheError for one that is closed."""
+        self.model(handle)
         number = self._next_number
         self._next_number += 1
-        self._leases[number] = _Lease(owner, [])
+        self._leases[number] = _Lease(owner, handle.number, [])
         return number
 
     def pin_run(self, lease: int, keys: Sequence[bytes], most: int) -> int:
         """Pins, behind those that the lease holds, the blocks that come next and are in RAM; how many it holds then."""
         held = self._leases[lease].blocks
+        model = self._leases[lease].model
         for key in keys[len(held) : most]:
-            block = self.index.in_ram(key)
+            block = self.index.in_ram(model, key)
             if block is None:
                 break
             self.index.pin(block)
@@ -254,9 +258,13 @@ class BlockStore:
     def condemn(self, keys: Sequence[bytes]) -> None:
         """Drops blocks whose payload in RAM failed its verification; the next save makes them again."""
         for key in keys:
-            if self.index.in_ram(key) is not None:
-                self.counters.verification_failures += 1
-                self._free(self.index.condemn(key))
+            for block in self.index.in_any_arena(key):
+                self.condemn_block(block)
+
+    def condemn_block(self, block: RamBlock) -> None:
+        """The same for a block in one arena."""
+        self.counters.verification_failures += 1
+        self._free(self.index.condemn(block))
 
     def _free(self, slot: Slot | None) -> None:
         if slot is not None and (model := self._models.get(slot.model)) is not None:

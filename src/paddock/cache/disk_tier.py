@@ -55,11 +55,11 @@ class DiskTier:
         """ "off", "opening", "on", "read-only" or "failed"."""
         if self.path is None:
             return "off"
+        if self.folder is not None and not self.folder.writable:
+            return "read-only"
         if not self._availability.works:
             return "failed"
-        if self.folder is None:
-            return "opening"
-        return "on" if self.folder.writable else "read-only"
+        return "opening" if self.folder is None else "on"
 
     async def opened_folder(self) -> CacheFolder | None:
         """The folder; waits for it while it is being opened for the first time. A checkpoint."""

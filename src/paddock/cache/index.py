@@ -42,12 +42,13 @@ class BlockIndex:
         self.most_ram_bytes = 0
         self.most_disk_bytes = 0
         self._slot_bytes: dict[int, int] = {}
-        self._ram: dict[bytes, RamBlock] = {}
-        self._idle: OrderedDict[bytes, RamBlock] = OrderedDict()
+        self._ram: dict[int, dict[bytes, RamBlock]] = {}
+        """For each model the blocks in its arena; two models with one identity may hold one key each."""
+        self._idle: OrderedDict[RamBlock, None] = OrderedDict()
         """Unpinned blocks in RAM, the next to go first."""
         self._slots: dict[Slot, RamBlock | None] = {}
         """Every slot that is handed out; None for one that nobody has published a block in."""
-        self._due: OrderedDict[bytes, RamBlock] = OrderedDict()
+        self._due: dict[RamBlock, None] = {}
         """Blocks in RAM that are to be written to disk, in order of publication."""
         self._disk: OrderedDict[bytes, DiskBlock] = OrderedDict()
         """Blocks on disk, the next to go first."""
@@ -61,10 +62,11 @@ class BlockIndex:
     def add_model(self, model: int, slot_bytes: int) -> None:
         """A model whose slots take ``slot_bytes`` each."""
         self._slot_bytes[model] = slot_bytes
+        self._ram[model] = {}
 
     def blocks_of(self, model: int) -> list[RamBlock]:
         """The blocks of one model in RAM."""
-        return [block for block in self._ram.values() if block.slot.model == model]
+        return list(self._ram[model].values())
 
     def remove_model(self, model: int) -> list[Slot]:
         """Takes out a model with all its slots, pinned or not; returns them. Its blocks on disk stay."""
@@ -73,14 +75,14 @@ class BlockIndex:
         slots = [slot for slot in self._slots if slot.model == model]
         for slot in slots:
             self._give_back(slot)
-        del self._slot_bytes[model]
+        del self._slot_bytes[model], self._ram[model]
         return slots
 
     # --- look-up ------------------------------------------------------------------------------------------
 
-    def walk(self, keys: Sequence[bytes], most: int | None = None) -> Found:
-        """The longest prefix of ``keys`` that is stored, at most ``most`` blocks."""
-        ram, disk = self._ram, self._disk
+    def walk(self, model: int, keys: Sequence[bytes], most: int | None = None) -> Found:
+        """The longest prefix of ``keys`` that is stored for a model, at most ``most`` blocks."""
+        ram, disk = self._ram[model], self._disk
         limit = len(keys) if most is None else min(most, len(keys))
         on_disk: list[bytes] = []
         for number in range(limit):
@@ -91,9 +93,13 @@ class BlockIndex:
                 on_disk.append(key)
         return Found(limit, tuple(on_disk))
 
-    def in_ram(self, key: bytes) -> RamBlock | None:
-        """The block in RAM."""
-        return self._ram.get(key)
+    def in_ram(self, model: int, key: bytes) -> RamBlock | None:
+        """The block in the model's arena."""
+        return self._ram[model].get(key)
+
+    def in_any_arena(self, key: bytes) -> list[RamBlock]:
+        """The block in each arena that holds it."""
+        return [ram[key] for ram in self._ram.values() if key in ram]
 
     def on_disk(self, key: bytes) -> DiskBlock | None:
         """The block on disk."""
@@ -102,7 +108,7 @@ class BlockIndex:
     @property
     def ram_blocks(self) -> int:
         """Blocks in RAM."""
-        return len(self._ram)
+        return sum(map(len, self._ram.values()))
 
     @property
     def disk_blocks(self) -> int:
@@ -142,10 +148,10 @@ class BlockIndex:
     def _victim(self, chosen: list[RamBlock], model: int | None) -> RamBlock | None:
         oldest: RamBlock | None = None
         looked = 0
-        for key, block in self._idle.items():
+        for block in self._idle:
             if block.spilling or (model is not None and block.slot.model != model) or block in chosen:
                 continue
-            if key not in self._due:
+            if block not in self._due:
                 return block
             oldest = oldest or block
             looked += 1
@@ -179,25 +185,25 @@ class BlockIndex:
         """
         if self._slots[slot] is not None:
             raise ValueError(f"{slot} holds a block already")
-        known = self._ram.get(content.key)
+        known = self._ram[slot.model].get(content.key)
         if known is not None:
             self._refresh(known)
             return None
         block = RamBlock(content, slot, checksum)
         self._slots[slot] = block
-        self._ram[content.key] = block
-        self._idle[content.key] = block
+        self._ram[slot.model][content.key] = block
+        self._idle[block] = None
         if content.key in self._disk:
             self._touch_disk(content.key)
         elif spill:
-            self._due[content.key] = block
+            self._due[block] = None
         return block
 
     def pin(self, block: RamBlock) -> None:
         """Keeps the block where it is until :meth:`unpin`. Counted."""
         block.pins += 1
         if block.pins == 1:
-            self._idle.pop(block.content.key, None)
+            self._idle.pop(block, None)
 
     def unpin(self, block: RamBlock) -> Slot | None:
         """Ends one pin; the block is the most recently used one then. The slot, where it has become free."""
@@ -208,14 +214,17 @@ class BlockIndex:
             return None
         if block.condemned:
             return self._free_condemned(block)
-        if self._ram.get(block.content.key) is block:
-            self._idle[block.content.key] = block
+        if self._holds(block):
+            self._idle[block] = None
             self._touch_disk(block.content.key)
         return None
 
+    def _holds(self, block: RamBlock) -> bool:
+        return self._ram.get(block.slot.model, {}).get(block.content.key) is block
+
     def _refresh(self, block: RamBlock) -> None:
-        if block.content.key in self._idle:
-            self._idle.move_to_end(block.content.key)
+        if block in self._idle:
+            self._idle.move_to_end(block)
         self._touch_disk(block.content.key)
 
     def _touch_disk(self, key: bytes) -> None:
@@ -234,16 +243,15 @@ class BlockIndex:
 
     def evict(self, block: RamBlock) -> Slot:
         """Takes an idle block out of RAM; its slot is free."""
-        if block.held or self._ram.get(block.content.key) is not block:
+        if block.held or not self._holds(block):
             raise ValueError("a block that is pinned or gone cannot be evicted")
         self._forget(block)
         self._give_back(block.slot)
         return block.slot
 
-    def condemn(self, key: bytes) -> Slot | None:
+    def condemn(self, block: RamBlock) -> Slot | None:
         """Takes a block whose payload is not what it should be out of RAM at once. Its slot, where it is free."""
-        block = self._ram.get(key)
-        if block is None:
+        if not self._holds(block):
             return None
         self._forget(block)
         block.condemned = True
@@ -256,15 +264,15 @@ class BlockIndex:
         return block.slot
 
     def _forget(self, block: RamBlock) -> None:
-        del self._ram[block.content.key]
-        self._idle.pop(block.content.key, None)
-        self._due.pop(block.content.key, None)
+        del self._ram[block.slot.model][block.content.key]
+        self._idle.pop(block, None)
+        self._due.pop(block, None)
 
     # --- from RAM to disk ---------------------------------------------------------------------------------
 
     def next_due(self) -> RamBlock | None:
         """The next block to write: the first published, so that a block never waits for those after it."""
-        for block in self._due.values():
+        for block in self._due:
             if not block.spilling:
                 return block
         return None
@@ -277,29 +285,30 @@ class BlockIndex:
         """No thread reads the slot any more. ``due``: the block is to be written still. The slot, where it has become
         free."""
         block.spilling = False
-        if not due and self._due.get(block.content.key) is block:
-            del self._due[block.content.key]
+        if not due:
+            self._due.pop(block, None)
         return self._free_condemned(block) if block.condemned else None
 
-    def give_up_due(self) -> int:
-        """Nothing is to be written for now; returns how many blocks were due."""
-        count = len(self._due)
-        self._due.clear()
-        return count
+    def give_up_due(self, model: int | None = None) -> int:
+        """Nothing of this model, or of any, is to be written for now; returns how many blocks were due."""
+        given_up = [block for block in self._due if model is None or block.slot.model == model]
+        for block in given_up:
+            del self._due[block]
+        return len(given_up)
 
     def is_due(self, model: int | None) -> bool:
         """Whether a block of this model, or of any, still has to be written to disk."""
-        return any(model is None or block.slot.model == model for block in self._due.values())
+        return any(model is None or block.slot.model == model for block in self._due)
 
     def unsaved(self, model: int | None) -> int:
         """Blocks in RAM, of one model or of all, that are not on disk."""
-        return sum(key not in self._disk and model in (None, block.slot.model) for key, block in self._ram.items())
+        models = self._ram if model is None else [model]
+        return sum(key not in self._disk for number in models for key in self._ram.get(number, ()))
 
     def make_all_due(self) -> None:
         """Everything in RAM that is not on disk is due again, in order of use."""
-        for key, block in self._ram.items():
-            if key not in self._disk:
-                self._due.setdefault(key, block)
+        for ram in self._ram.values():
+            self._due.update((block, None) for key, block in ram.items() if key not in self._disk)
 
     # --- disk ---------------------------------------------------------------------------------------------
 
@@ -335,13 +344,13 @@ class BlockIndex:
         if not counted:
             self.take_disk_bytes(block.file_bytes)
         self._disk[key] = block
-        if self._due.get(key) is not None and not self._due[key].spilling:
-            del self._due[key]
+        for other in self.in_any_arena(key):
+            if not other.spilling:
+                self._due.pop(other, None)
 
-    def begin_listing(self) -> set[bytes]:
-        """The folder is about to be listed; the keys of all files that are known."""
+    def begin_listing(self) -> None:
+        """The folder is about to be listed."""
         self._gone = set()
-        return set(self._disk)
 
     def end_listing(self) -> None:
         """The listing has been taken in."""
@@ -356,15 +365,13 @@ class BlockIndex:
                 self.add_file(key, block)
                 self._disk.move_to_end(key, last=False)
 
-    def remove_file(self, key: bytes, *, due: bool = False) -> DiskBlock | None:
-        """A file that is gone, or is about to be. A block that is in RAM as well stays there, ``due`` to be written."""
+    def remove_file(self, key: bytes) -> DiskBlock | None:
+        """A file that is gone, or is about to be. A block that is in RAM as well stays there."""
         if self._gone is not None:
             self._gone.add(key)
         block = self._disk.pop(key, None)
         if block is not None:
             self.disk_bytes -= block.file_bytes
-            if due and key in self._ram:
-                self._due.setdefault(key, self._ram[key])
         return block
 
     def excess_files(self) -> list[bytes]:

@@ -80,7 +80,7 @@ class DiskReader(sup.GenServer):
         held = store.pin_run(fetch.lease, find.keys, find.most)
         wanted: list[bytes] = []
         for key in find.keys[held : find.most]:
-            if index.in_ram(key) is not None or index.on_disk(key) is None:
+            if index.in_ram(find.handle.number, key) is not None or index.on_disk(key) is None:
                 break
             wanted.append(key)
             if len(wanted) * model.slots.payload_bytes >= _BATCH_BYTES:

@@ -105,8 +105,7 @@ class CacheServer(sup.GenServer):
 
     def _find(self, find: FindPrefix, from_: sup.From) -> sup.Reply | sup.NoReply:
         store = self._store
-        store.model(find.handle)
-        lease = store.open_lease(from_.caller)
+        lease = store.open_lease(find.handle, from_.caller)
         held = store.pin_run(lease, find.keys, find.most)
         self._watch(from_.caller)
         if held < min(find.most, len(find.keys)) and self._tier.readable:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import trio
 
 import supervisors as sup
@@ -92,6 +93,7 @@ class DiskWriter(sup.GenServer):
         assert tier.path is not None
         if tier.folder is not None:
             await trio.to_thread.run_sync(tier.folder.close)
+            self._store.index.forget_files()  # it failed: what it holds now is seen anew
         try:
             folder = await trio.to_thread.run_sync(CacheFolder.open, tier.path)
         except CacheFolderUnusable as error:
@@ -106,35 +108,38 @@ class DiskWriter(sup.GenServer):
         self._rescan_at = trio.current_time() + _RESCAN_SECONDS
         if tier.folder is None:
             return
-        known = index.begin_listing()
+        index.begin_listing()
         try:
-            await self._take_in(tier.folder, known)
+            await self._take_in(tier.folder)
         finally:
             index.end_listing()
         await self._remove(index.excess_files())
 
-    async def _take_in(self, folder: CacheFolder, known: set[bytes]) -> None:
-        """Lists the folder and has the index agree with it, without holding up the trio thread."""
-        tier, index = self._tier, self._store.index
+    async def _take_in(self, folder: CacheFolder) -> None:
+        """Lists the folder and adds what the index does not know, in small pieces for the sake of other tasks.
+
+        What another process has removed stays in the index until it is looked for or its turn to go comes: the budget
+        holds with it as it does without.
+        """
         iterator = scan(folder.path)
         found: list[ScannedFile] = []
         try:
             while (part := await trio.to_thread.run_sync(next, iterator, None)) is not None:
                 found += part
         except OSError as error:
-            tier.opening_failed(error.strerror or str(error), trio.current_time())
+            self._tier.opening_failed(error.strerror or str(error), trio.current_time())
             await trio.to_thread.run_sync(folder.close)
             return
         order = await trio.to_thread.run_sync(_newest_first, found)
         shared: dict[DiskBlock, DiskBlock] = {}
         for start in range(0, len(order), _SCAN_SLICE):
-            part = [found[number] for number in order[start : start + _SCAN_SLICE]]
+            part = [found[number] for number in order[start : start + _SCAN_SLICE].tolist()]
             blocks = [DiskBlock(file.identity, file.file_bytes) for file in part]
-            index.add_older_files((file.key, shared.setdefault(b, b)) for file, b in zip(part, blocks, strict=True))
-            known.difference_update(file.key for file in part)
+            listed = zip(
+                (file.key for file in part), (shared.setdefault(block, block) for block in blocks), strict=True
+            )
+            self._store.index.add_older_files(listed)
             await trio.lowlevel.checkpoint()
-        for key in known:
-            index.remove_file(key, due=tier.writable)  # somebody else removed it
 
     async def _remove(self, keys: Sequence[bytes]) -> None:
         """Removes files from the index, and then from the folder."""
@@ -173,7 +178,7 @@ class DiskWriter(sup.GenServer):
             store.counters.spilled_blocks += 1
         except BlockRefused:
             due = False
-            store.condemn([block.content.key])
+            store.condemn_block(block)
         except OSError as error:
             due = False
             tier.failed(error.strerror or str(error), trio.current_time())
@@ -208,10 +213,9 @@ class DiskWriter(sup.GenServer):
             await trio.to_thread.run_sync(folder.close)
 
 
-def _newest_first(files: Sequence[ScannedFile]) -> list[int]:
+def _newest_first(files: Sequence[ScannedFile]) -> npt.NDArray[np.intp]:
     used = np.fromiter((file.used_ns for file in files), np.int64, len(files))
-    order: list[int] = np.argsort(-used, kind="stable").tolist()
-    return order
+    return np.argsort(-used, kind="stable")
 
 
 def _write(
