@@ -70,8 +70,8 @@ class Saves:
 
     @property
     def under_way(self) -> int:
-        """Saves that the worker has not answered."""
-        return len(self._under_way)
+        """Saves that the worker has not answered, and those that wait to be sent to it."""
+        return len(self._under_way) + len(self._ending)
 
     def holds(self, sequence_id: int) -> bool:
         """Whether a sequence that has ended waits for its save, so that nobody else can have its id yet."""
