@@ -9,10 +9,10 @@ NO_PYTHON = echo "set-up failed: no Python found; install Python 3.11, 3.12 or 3
 SET_UP = @$(or $(PYTHON),$(NO_PYTHON)) tools/setup_environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-slow conformance lint ruff mypy pyright imports format bench docs clean distclean
+.PHONY: help setup setup-dev demo test test-slow conformance lint ruff mypy pyright imports format bench bench-supervisors docs clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: setup ## many streams at once from one supervised model
 	@$(BIN)/paddock demo $(ARGS)
@@ -47,6 +47,9 @@ format: setup-dev ## apply the formatter and the safe fixes
 
 bench: setup-dev ## run the benchmarks (BENCH=bench/one.py for one of them)
 	@set -e; for script in $(BENCH); do echo "== $$script"; $(BIN)/python $$script $(ARGS); done
+
+bench-supervisors: setup-dev ## supervisors beside pykka and, where it is installed, Erlang/OTP (ARGS=--quick)
+	@$(BIN)/python bench/supervisors.py $(ARGS)
 
 docs: ## build the documentation into ./site
 	$(SET_UP) --extra docs

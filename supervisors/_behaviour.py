@@ -10,8 +10,8 @@ import trio
 
 from ._deadlock import ProcessWait, begin_wait
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
-from ._pid import AnyPid, Ignore, Pid, current_node, current_process, self_
-from ._process import cancel_with, function_label, kill, launch
+from ._pid import AnyPid, Ignore, Pid, current_node, current_process, function_label, self_
+from ._process import cancel_with, kill, launch
 from ._reasons import NORMAL, SHUTDOWN, cause_of
 from ._registry import Registry, Via
 from ._signals import MonitorRef, link_pair, monitor
@@ -61,7 +61,7 @@ def prepare(
         stops_by_message=behaviour,
         mailbox_limit=start.mailbox_limit if behaviour else None,  # type: ignore[attr-defined]
         is_supervisor=behaviour and start.child_type == "supervisor",  # type: ignore[attr-defined]
-        started_as=f"{getattr(start, '__module__', '')}.{getattr(start, '__qualname__', function_label(start))}",
+        started_as=start,
     )
     if name is not None:
         via = name if isinstance(name, Via) else Via(node.registry if registry is None else registry, name)

@@ -68,8 +68,12 @@ class From:
         self._state = state
         self._value = value
         self.server._calls.pop(self, None)
-        if self._bucket is not None:
-            self._leave_bucket(self._bucket)
+        bucket = self._bucket
+        if bucket is not None:
+            self._bucket = None
+            del bucket[self]
+            if not bucket and self.server.node.call_timers.exact:
+                self.server.node.call_timers.rest()
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -77,15 +81,6 @@ class From:
                 trio.lowlevel.reschedule(waiter)
             else:
                 waiter(self)
-
-    def _leave_bucket(self, bucket: dict[From, float]) -> None:
-        """No deadline any more; a dict without it keeps nothing of this call."""
-        self._bucket = None
-        del bucket[self]
-        if not bucket:
-            timers = self.server.node.call_timers
-            if timers.exact:
-                timers.rest()
 
     def fail_exited(self, reason: Reason) -> None:
         """The server has ended."""

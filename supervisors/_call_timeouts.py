@@ -28,11 +28,12 @@ class CallTimers:
     it strikes once, finds nothing, and rests.
     """
 
-    __slots__ = ("_alarm", "_buckets", "_scope", "_wakes_at", "exact")
+    __slots__ = ("_alarm", "_buckets", "_now", "_scope", "_wakes_at", "exact")
 
     def __init__(self) -> None:
         self._buckets: dict[float, dict[From, float]] = {}
         self._wakes_at = math.inf
+        self._now = trio.current_time
         self._alarm = trio.CancelScope()
         self._scope = trio.CancelScope(shield=True)
         self.exact = True
@@ -43,7 +44,7 @@ class CallTimers:
 
     def add(self, from_: From, seconds: float) -> None:
         """Have ``from_`` time out in ``seconds``, unless it is settled before. Synchronous."""
-        deadline = trio.current_time() + seconds
+        deadline = self._now() + seconds
         bucket = self._buckets.get(seconds)
         if bucket is None:
             bucket = self._new_bucket(seconds)
@@ -77,7 +78,9 @@ class CallTimers:
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
-        self.exact = hasattr(trio.lowlevel.current_clock(), "jump")
+        clock = trio.lowlevel.current_clock()
+        self._now = clock.current_time
+        self.exact = hasattr(clock, "jump")
         with self._scope:
             while True:
                 self._wakes_at = min((next(iter(b.values())) for b in self._buckets.values() if b), default=math.inf)

@@ -12,8 +12,7 @@ import attrs
 from ._backoff import Backoff
 from ._behaviour import Behaviour
 from ._errors import BadChildSpec, BadFlags
-from ._pid import Pid
-from ._process import function_label
+from ._pid import Pid, function_label
 
 
 class ShutdownMode(enum.Enum):

@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 S_co = TypeVar("S_co", covariant=True)
 
 
+def function_label(function: Callable[..., object]) -> str:
+    """A short name for what a process runs."""
+    name = getattr(function, "__name__", None)
+    return name if isinstance(name, str) else type(getattr(function, "func", function)).__name__
+
+
 class Resource(Protocol):
     """Something that belongs to a process and is given back the moment it ends: names, groups."""
 
@@ -80,7 +86,7 @@ class Pid(Generic[S_co]):
         *,
         stops_by_message: bool = False,
         mailbox_limit: int | None = None,
-        started_as: str = "",
+        started_as: Callable[..., object] | None = None,
         is_supervisor: bool = False,
     ) -> None:
         self._number = node.next_number()
@@ -136,6 +142,14 @@ class Pid(Generic[S_co]):
             found.append(pid)
             pid = pid._parent
         return tuple(found)
+
+    @property
+    def started_as(self) -> str:
+        """The full name of what the process runs; empty once it has ended."""
+        start = self._started_as
+        if start is None:
+            return ""
+        return f"{getattr(start, '__module__', '')}.{getattr(start, '__qualname__', function_label(start))}"
 
     def resolve(self) -> Pid[Any] | None:
         """Itself: a pid is its own name."""

@@ -69,6 +69,8 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
     finish(pid, reason)
     if fatal is not None:
         raise fatal
+    # the traceback of a crash holds this frame: without this each crash would leave a circle for the collector
+    del pid, body, args, scope, reason
 
 
 def _warn_of_masked_error(pid: AnyPid, cancelled: trio.Cancelled) -> None:
@@ -120,6 +122,7 @@ def finish(pid: AnyPid, reason: Reason) -> None:
     # what a dead pid must not keep alive
     pid._task = None
     pid._loop = None
+    pid._started_as = None
     pid._parent = None
     pid._cleanup_scopes = None
 
@@ -230,12 +233,6 @@ def cleanup_scope() -> Iterator[trio.CancelScope]:
 
 
 # -- plain processes --------------------------------------------------------------------------------------------
-
-
-def function_label(function: Callable[..., object]) -> str:
-    """A short name for what a process runs."""
-    name = getattr(function, "__name__", None)
-    return name if isinstance(name, str) else type(getattr(function, "func", function)).__name__
 
 
 def launch(

@@ -137,8 +137,15 @@ def emit(node: Node, report: Report, level: int = logging.ERROR) -> None:
             logger.exception("report hook %r raised", hook)
 
 
+def listened_to(node: Node, level: int) -> bool:
+    """True when a report of that level would reach anybody: otherwise it need not be made."""
+    return bool(node.report_hooks) or logger.isEnabledFor(level)
+
+
 def report_crash(pid: Pid[Any], reason: Reason, **seen_by_the_loop: Any) -> None:
     """Log the crash of a process and give it to the hooks. What only its loop knows is given by keyword."""
+    if not listened_to(pid.node, logging.ERROR):
+        return
     emit(
         pid.node,
         CrashReport(
@@ -146,7 +153,7 @@ def report_crash(pid: Pid[Any], reason: Reason, **seen_by_the_loop: Any) -> None
             reason,
             ancestors=pid.ancestors,
             neighbours=tuple(pid._links or ()),
-            started_as=pid._started_as,
+            started_as=pid.started_as,
             restarts=restarts_of(pid),
             queue_length=len(pid.mailbox),
             **seen_by_the_loop,
