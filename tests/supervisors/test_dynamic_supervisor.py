@@ -88,6 +88,22 @@ async def test_d04_ignore_on_automatic_restart_drops_the_child(node: sup.Node, w
     assert pid.alive
 
 
+async def test_d04_child_whose_restart_fails_is_restarting_a_worker_and_not_active(
+    node: sup.Node, world: World
+) -> None:
+    pid = await node.start(sup.DynamicSupervisor, None, 10, 60, sup.Backoff(1, jitter=0))
+    child = await sup.start_child(pid, worker(world, "a"))
+    world.failing.add("a")
+    await crash(child)
+    await trio.sleep(1.5)
+    assert world.starts["a"] == 2
+    assert await pids(pid) == {"a": sup.RESTARTING}
+    assert await sup.count_children(pid) == sup.ChildCounts(1, 0, 0, 1)
+    world.failing.clear()
+    await trio.sleep(2)
+    assert (await pids(pid))["a"].alive
+
+
 @pytest.mark.parametrize("failing", ["at once", "while retrying"])
 async def test_d05_too_many_restarts_end_the_supervisor_with_shutdown(
     node: sup.Node, world: World, failing: str
@@ -145,6 +161,22 @@ async def test_d08_commands_by_id_are_refused(node: sup.Node, world: World) -> N
         with pytest.raises(sup.NotFound):
             await command(pid, "a")
     assert (await sup.count_children(pid)).active == 1
+
+
+async def test_d08_arguments_are_those_of_the_spec_at_each_restart(node: sup.Node) -> None:
+    seen: list[Any] = []
+
+    async def child(*args: Any, **kwargs: Any) -> None:
+        seen.append((args, kwargs))
+        await sup.receive()
+
+    pid = await node.start(sup.DynamicSupervisor, intensity=5)
+    await sup.start_child(pid, sup.child(child, 1, key="value"))
+    for _ in range(2):
+        await settle()
+        sup.send((await pids(pid))["child"], "end")
+    await settle()
+    assert seen == [((1,), {"key": "value"})] * 3
 
 
 async def test_slow_start_of_one_child_does_not_hold_up_another(node: sup.Node, world: World) -> None:

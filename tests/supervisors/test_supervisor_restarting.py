@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -127,6 +129,16 @@ async def test_s28_the_restart_beyond_the_intensity_ends_the_supervisor(
     assert not any(child.alive for child in last.values())
 
 
+async def test_s28_static_supervisor_counts_all_its_children(node: sup.Node, world: World) -> None:
+    pid = await node.start(sup.Supervisor, flags("one_for_one", 2, 10), [worker(world, id) for id in "abc"])
+    before = await pids(pid)
+    for id in "ab":
+        await crash(before[id])
+    assert pid.alive
+    await crash(before["c"])
+    assert pid.exit_reason == sup.Shutdown()
+
+
 async def test_s28_dynamic_supervisor_counts_all_its_children(node: sup.Node, world: World) -> None:
     pid = await node.start(sup.DynamicSupervisor, intensity=2, period=10)
     children = [await sup.start_child(pid, worker(world, id)) for id in "abc"]
@@ -186,8 +198,11 @@ async def test_s31_hanging_restart_leaves_the_supervisor_answering(node: sup.Nod
     assert (await pids(pid))["b"].alive
 
 
-async def test_s31_shutdown_during_a_hanging_restart_is_prompt(node: sup.Node, world: World) -> None:
-    pid = await node.start(sup.Supervisor, FLAGS, [worker(world, "a"), worker(world, "b")])
+@pytest.mark.parametrize("kind", [sup.Supervisor, sup.DynamicSupervisor])
+async def test_s31_shutdown_during_a_hanging_restart_is_prompt(node: sup.Node, world: World, kind: Any) -> None:
+    pid = await node.start(kind)
+    for id in "ab":
+        await sup.start_child(pid, worker(world, id))
     world.hanging.add("a")
     await crash((await pids(pid))["a"])
     began = trio.current_time()
@@ -329,3 +344,30 @@ async def test_s44_auto_shutdown_cascades_only_through_a_significant_supervisor(
     dynamic = await node.start(sup.DynamicSupervisor)
     with pytest.raises(sup.BadChildSpec):
         await sup.start_child(dynamic, worker(world, "a", restart="temporary", significant=True))
+
+
+@pytest.mark.parametrize("kind", [sup.Supervisor, sup.DynamicSupervisor])
+async def test_s23_start_arguments_of_temporary_children_are_not_kept_alive(node: sup.Node, kind: Any) -> None:
+    class Argument:
+        pass
+
+    async def child(argument: Argument, keyword: Argument) -> None:
+        await sup.receive()
+
+    pid: Any = await node.start(kind)
+    kept = []
+    for round in range(3):
+        arguments = [Argument(), Argument()]
+        kept += map(weakref.ref, arguments)
+        spec = sup.child(child, arguments[0], keyword=arguments[1], id=round, restart="temporary")
+        running = await sup.start_child(pid, spec)
+        del arguments, spec
+        if round == 0:
+            sup.send(running, "go")  # ends by itself
+        else:
+            await sup.terminate_child(pid, running if kind is sup.DynamicSupervisor else round)
+        await sup.wait_down(running)
+        await settle()
+    gc.collect()
+    assert [ref() for ref in kept] == [None] * 6, "also while the supervisor and the pid live on"
+    assert pid.alive

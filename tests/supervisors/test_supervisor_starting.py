@@ -61,6 +61,7 @@ async def test_s04_ignored_child_keeps_its_spec_unless_temporary(node: sup.Node,
     assert await sup.count_children(pid) == sup.ChildCounts(1, 0, 0, 1)
     assert await pids(pid) == {"a": None}
     assert await sup.start_child(pid, worker(world, "c")) is sup.IGNORE
+    assert await sup.start_child(pid, worker(world, "b", restart="temporary")) is sup.IGNORE
     assert await pids(pid) == {"c": None, "a": None}
     dynamic = await node.start(sup.DynamicSupervisor)
     assert await sup.start_child(dynamic, worker(world, "c")) is sup.IGNORE
@@ -317,7 +318,12 @@ async def test_s18_start_information_reaches_the_caller(node: sup.Node) -> None:
     pid = await node.start(sup.Supervisor)
     assert (await sup.start_child(pid, sup.child(Informing))).start_info == "extra"
     await sup.terminate_child(pid, "Informing")
-    assert (await sup.restart_child(pid, "Informing")).start_info == "extra"
+    by_hand = await sup.restart_child(pid, "Informing")
+    assert by_hand.start_info == "extra"
+    sup.exit(by_hand, "crash")
+    await settle()
+    assert (await pids(pid))["Informing"].alive, "restarted by itself, where nobody takes it"
+    assert await sup.get_childspec(pid, "Informing") == sup.child(Informing)
 
 
 async def test_s45_child_whose_name_is_taken_is_not_adopted(node: sup.Node, world: World) -> None:
@@ -329,10 +335,12 @@ async def test_s45_child_whose_name_is_taken_is_not_adopted(node: sup.Node, worl
     assert await pids(pid) == {}
 
 
+@pytest.mark.parametrize("kind", [sup.Supervisor, sup.DynamicSupervisor])
 async def test_s47_unknown_message_is_logged_and_dropped(
-    node: sup.Node, world: World, caplog: pytest.LogCaptureFixture
+    node: sup.Node, world: World, caplog: pytest.LogCaptureFixture, kind: Any
 ) -> None:
-    pid = await node.start(sup.Supervisor, FLAGS, [worker(world, "a")])
+    pid = await node.start(kind)
+    await sup.start_child(pid, worker(world, "a"))
     sup.send(pid, "hello")
     sup.cast(pid, "hello")
     await settle()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
+from types import FrameType
 from typing import Any
 
 import pytest
 import trio
-from actors import Defiant, World, crash, pids, worker
+from actors import Defiant, World, crash, pids, wait_forever, worker
 
 import supervisors as sup
-from supervisors.testing import settle
+from supervisors.testing import settle, virtual_clock
 
 FLAGS = sup.SupervisorFlags(intensity=10, period=10)
 KINDS = ["static", "dynamic"]
@@ -181,3 +184,45 @@ async def test_exit_signal_of_a_stranger_is_dropped_and_one_from_outside_stops(
     sup.exit(pid, sup.Shutdown("enough"))
     assert await sup.wait_down(pid) == sup.Shutdown("enough")
     assert world.downs() == ["a"]
+
+
+def lines_run_by(function: Any, *args: Any) -> int:
+    """How many lines of the package run: what grows with each turn of each loop, on any machine."""
+    package = os.path.dirname(sup.__file__)
+    lines = 0
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal lines
+        if not frame.f_code.co_filename.startswith(package):
+            return None
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        trio.run(function, *args, clock=virtual_clock())
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("how", ["one by one", "all at once"])
+@pytest.mark.parametrize("kind", [sup.Supervisor, sup.DynamicSupervisor])
+def test_s46_starting_and_stopping_many_children_scales_linearly(kind: Any, how: str) -> None:
+    async def life(count: int) -> None:
+        async with sup.open_node(stall_seconds=math.inf) as node:
+            pid: Any = await node.start(kind)
+            children = [await sup.start_child(pid, sup.child(wait_forever, id=n)) for n in range(count)]
+            if how == "one by one":
+                for n in range(count):
+                    await sup.terminate_child(pid, children[n] if kind is sup.DynamicSupervisor else n)
+            messages = pid.mailbox.handled
+            await sup.stop(pid, sup.Shutdown())
+            assert not any(child.alive for child in children)
+        per_child.append(messages / count)
+
+    per_child: list[float] = []
+    few, many = (lines_run_by(life, count) for count in (40, 400))
+    assert many < 11 * few, "ten times as many children, ten times the work"
+    assert per_child[1] <= per_child[0], "a fixed number of messages for each"
