@@ -92,13 +92,14 @@ def name_of(task: trio.lowlevel.Task) -> str:
 
 def log_stall(task: trio.lowlevel.Task, seconds: float, frame: FrameType) -> None:
     """Name a task that is holding up the loop."""
-    stack = [entry for entry in traceback.extract_stack(frame) if "/trio/_core/" not in entry.filename]
+    stack = traceback.extract_stack(frame)
+    below = max((place for place, entry in enumerate(stack) if entry.name == "unrolled_run"), default=-1)
     logger.log(
         logging.WARNING,
         "%s holds up all others: no checkpoint for %.2f s, and still none, at\n%s",
         name_of(task),
         seconds,
-        "".join(traceback.format_list(stack[-8:])).rstrip(),
+        "".join(traceback.format_list(stack[below + 1 :])).rstrip(),
         extra={"stalled": process_of(task)},
     )
 
