@@ -36,8 +36,8 @@ class PlainSlots:
         self.most_taken = max(self.most_taken, self.taken)
         return offset
 
-    def commit(self, offset: int) -> None:
-        assert offset in self.taken_offsets
+    def write(self, offset: int, payload: memoryview) -> None:
+        self.payload(offset)[:] = payload
 
     def payload(self, offset: int) -> memoryview:
         assert offset in self.taken_offsets, "nobody may touch a slot that is free"

@@ -17,8 +17,9 @@ import trio
 from slots import BLOCK_TOKENS, PAYLOAD_BYTES, PlainSlots, chain_of, identity, payload_of, save
 
 import supervisors as sup
-from paddock.cache.block_file import file_bytes
-from paddock.cache.block_store import ModelHandle, PinnedPrefix
+from paddock.cache.arena import Arena
+from paddock.cache.block_file import checksum_of, file_bytes
+from paddock.cache.block_store import ModelHandle, PinnedPrefix, SavedBlock
 from paddock.cache.client import KvStore
 from paddock.cache.keys import Chain
 from paddock.cache.statistics import CacheStatistics
@@ -447,6 +448,32 @@ async def test_a_disk_that_is_full_ends_writing_and_not_serving(
             await w.disk_is("on")
             assert await w.store.flush() == 0
     assert [line["log_level"] for line in logs] == ["warning", "info"]
+
+
+async def test_blocks_go_to_disk_and_back_through_the_arena_that_workers_map(folder: Path) -> None:
+    async with world(folder) as w:
+        for round_ in range(2):
+            arena = Arena(40 * PAYLOAD_BYTES)
+            arena.shape(PAYLOAD_BYTES)
+            handle = await w.store.open_model(identity("arena"), arena)
+            chain = chain_of(list(range(40)), identity("arena"))
+            if round_ == 0:
+                offsets = await w.store.reserve(handle, 10)
+                for offset, key in zip(offsets, chain.keys, strict=True):
+                    arena.write(offset, memoryview(payload_of(key)))
+                checksums = [checksum_of(payload_of(key)) for key in chain.keys]
+                saved = [SavedBlock(chain.content(n), offsets[n], checksums[n]) for n in range(10)]
+                w.store.publish(handle, saved)
+                assert await w.store.flush() == 0
+            prefix = await w.store.longest_prefix(handle, chain.keys)
+            assert (len(prefix.blocks), prefix.from_disk) == (10, 10 * round_)
+            for block, key in zip(prefix.blocks, chain.keys, strict=True):
+                with arena.payload(block.offset) as payload:
+                    assert bytes(payload) == payload_of(key)
+                    assert block.checksum == checksum_of(payload)
+            await w.store.close_model(handle)
+            assert arena.taken == 0
+            arena.close()
 
 
 async def test_two_models_of_one_identity_share_blocks_on_disk_and_no_slots(folder: Path) -> None:

@@ -224,6 +224,17 @@ class Arena:
         """The payload in a slot, writable; commit it before. Release the view before the slot is freed."""
         return self._mapping.payload(offset, self._payload_bytes)
 
+    def write(self, offset: int, payload: memoryview) -> None:
+        """Puts a payload into a slot, which it commits on the way; half the work of doing both. CacheMemoryExhausted
+        when there is no room. Any thread."""
+        require_headroom(len(payload))
+        at = 0
+        try:
+            while at < len(payload):
+                at += os.pwrite(self._file.number, payload[at:], offset + at)
+        except OSError as error:
+            raise CacheMemoryExhausted(len(payload), os.strerror(error.errno or errno.EIO)) from error
+
     def free(self, offset: int) -> None:
         """Takes a slot back and gives its memory to the system. CacheError for one that is not taken."""
         if offset not in self._taken:

@@ -38,12 +38,12 @@ class Slots(Protocol):
         """The offset of a free slot; raises CacheMemoryExhausted when there is none."""
         ...
 
-    def commit(self, offset: int) -> None:
-        """Makes the slot's memory there; any thread. Raises CacheMemoryExhausted."""
+    def write(self, offset: int, payload: memoryview) -> None:
+        """Puts a payload into a slot; any thread. Raises CacheMemoryExhausted."""
         ...
 
     def payload(self, offset: int) -> memoryview:
-        """The payload of a slot, writable."""
+        """The payload of a slot that was written; any thread."""
         ...
 
     def free(self, offset: int) -> None:

@@ -134,19 +134,19 @@ class DiskReader(sup.GenServer):
 def _read_blocks(folder: CacheFolder, model: OpenModel, keys: Sequence[bytes], offsets: Sequence[int]) -> list[_Read]:
     """In a thread: reads blocks into slots, up to the first that cannot be had."""
     results: list[_Read] = []
+    buffer = memoryview(bytearray(model.slots.payload_bytes))  # verified here before it goes into a slot
     for key, offset in zip(keys, offsets, strict=False):
-        read = _read_block(folder, model, key, offset)
+        read = _read_block(folder, model, key, offset, buffer)
         results.append(read)
         if read.fault:
             break
     return results
 
 
-def _read_block(folder: CacheFolder, model: OpenModel, key: bytes, offset: int) -> _Read:
+def _read_block(folder: CacheFolder, model: OpenModel, key: bytes, offset: int, buffer: memoryview) -> _Read:
     try:
-        model.slots.commit(offset)
-        with model.slots.payload(offset) as payload:
-            header = folder.read(model.identity, key, payload)
+        header = folder.read(model.identity, key, buffer)
+        model.slots.write(offset, buffer)
         return _Read(key, offset, header.content, header.checksum)
     except FileNotFoundError:
         return _Read(key, offset, fault="missing")

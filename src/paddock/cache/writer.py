@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import attrs
 import numpy as np
 import numpy.typing as npt
 import trio
@@ -15,7 +16,7 @@ from paddock.cache.block_store import BlockStore, OpenModel
 from paddock.cache.blocks import DiskBlock, RamBlock
 from paddock.cache.disk_tier import DiskTier
 from paddock.cache.folder import CacheFolder, ScannedFile, scan
-from paddock.cache.keys import Identity
+from paddock.cache.keys import HASH_BYTES, Identity
 from paddock.cache.messages import Describe, ThreadsDone, Wake
 from paddock.errors import BlockRefused, CacheFolderUnusable
 
@@ -23,7 +24,7 @@ __all__ = ["DiskWriter"]
 
 _SLICE_SECONDS = 0.1
 """After so long the writer looks at its mailbox again."""
-_SCAN_SLICE = 256
+_SCAN_SLICE = 128
 """Files that enter the index between two checkpoints."""
 _TOUCHES = 256
 _RESCAN_SECONDS = 60.0
@@ -122,23 +123,20 @@ class DiskWriter(sup.GenServer):
         holds with it as it does without.
         """
         iterator = scan(folder.path)
-        found: list[ScannedFile] = []
+        parts: list[_Listed] = []
         try:
-            while (part := await trio.to_thread.run_sync(next, iterator, None)) is not None:
-                found += part
+            while (part := await trio.to_thread.run_sync(_next_part, iterator)) is not None:
+                parts.append(part)
         except OSError as error:
             self._tier.opening_failed(error.strerror or str(error), trio.current_time())
             await trio.to_thread.run_sync(folder.close)
             return
-        order = await trio.to_thread.run_sync(_newest_first, found)
-        shared: dict[DiskBlock, DiskBlock] = {}
+        order = await trio.to_thread.run_sync(_newest_first, parts)
+        shared: dict[tuple[str, int], DiskBlock] = {}
         for start in range(0, len(order), _SCAN_SLICE):
-            part = [found[number] for number in order[start : start + _SCAN_SLICE].tolist()]
-            blocks = [DiskBlock(file.identity, file.file_bytes) for file in part]
-            listed = zip(
-                (file.key for file in part), (shared.setdefault(block, block) for block in blocks), strict=True
+            self._store.index.add_older_files(
+                _entry(parts[number], at, shared) for number, at in order[start : start + _SCAN_SLICE].tolist()
             )
-            self._store.index.add_older_files(listed)
             await trio.lowlevel.checkpoint()
 
     async def _remove(self, keys: Sequence[bytes]) -> None:
@@ -213,9 +211,47 @@ class DiskWriter(sup.GenServer):
             await trio.to_thread.run_sync(folder.close)
 
 
-def _newest_first(files: Sequence[ScannedFile]) -> npt.NDArray[np.intp]:
-    used = np.fromiter((file.used_ns for file in files), np.int64, len(files))
-    return np.argsort(-used, kind="stable")
+@attrs.frozen
+class _Listed:
+    """Files of one subfolder, as columns: the garbage collector would stop everything for a hundred thousand objects."""
+
+    identity: str
+    keys: bytes
+    file_bytes: npt.NDArray[np.int64]
+    used_ns: npt.NDArray[np.int64]
+
+
+def _next_part(iterator: Iterator[list[ScannedFile]]) -> _Listed | None:
+    """In a thread: the files of the next subfolder that has any; None at the end."""
+    for files in iterator:
+        if files:
+            return _Listed(
+                identity=files[0].identity,
+                keys=b"".join(file.key for file in files),
+                file_bytes=np.array([file.file_bytes for file in files], np.int64),
+                used_ns=np.array([file.used_ns for file in files], np.int64),
+            )
+    return None
+
+
+def _newest_first(parts: Sequence[_Listed]) -> npt.NDArray[np.int64]:
+    """In a thread: (number of the part, place in it) of each file; shape (files, 2)."""
+    if not parts:
+        return np.empty((0, 2), np.int64)
+    places = [
+        np.stack([np.full(len(part.used_ns), number), np.arange(len(part.used_ns))], axis=1)
+        for number, part in enumerate(parts)
+    ]
+    used = np.concatenate([part.used_ns for part in parts])
+    return np.concatenate(places)[np.argsort(-used, kind="stable")]
+
+
+def _entry(part: _Listed, at: int, shared: dict[tuple[str, int], DiskBlock]) -> tuple[bytes, DiskBlock]:
+    size = int(part.file_bytes[at])
+    block = shared.get((part.identity, size))
+    if block is None:
+        block = shared[part.identity, size] = DiskBlock(part.identity, size)
+    return part.keys[at * HASH_BYTES : (at + 1) * HASH_BYTES], block
 
 
 def _write(
