@@ -213,7 +213,7 @@ class DiskWriter(sup.GenServer):
 
 @attrs.frozen
 class _Listed:
-    """Files of one subfolder, as columns: the garbage collector would stop everything for a hundred thousand objects."""
+    """Files of one subfolder, as columns: the garbage collector would stop everything for 100,000 objects."""
 
     identity: str
     keys: bytes
