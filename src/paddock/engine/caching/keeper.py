@@ -93,7 +93,7 @@ class ArenaKeeper(sup.GenServer):
     def _rules(self, identity: Identity) -> ChainRules:
         recipe = self._plan.recipe
         return ChainRules(
-            root=identity.root(),
+            identity=identity.digest(),
             block_tokens=identity.block_tokens,
             minimum_chunk=recipe.minimum_chunk,
             by_tokens_alone=not generated_matters(recipe),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from paddock.cache.keys import Chain
+from paddock.cache.keys import Chain, root_key
 from paddock.engine.batching.recipes import Recipe
 
 __all__ = ["ChainRules", "chain_of", "generated_matters"]
@@ -19,21 +19,30 @@ def generated_matters(recipe: Recipe) -> bool:
 class ChainRules:
     """How the sequences of one served model are cut into blocks and named. See :class:`paddock.cache.keys.Chain`."""
 
-    root: bytes = attrs.field(repr=False)
+    identity: bytes = attrs.field(repr=False)
+    """The digest of what decides the bits beside the tokens."""
     block_tokens: int
     minimum_chunk: int
     by_tokens_alone: bool
 
+    def root(self, tenant: str) -> bytes:
+        """The parent of a tenant's first blocks: tenants share none, as what is cached can be told by the time."""
+        return root_key(self.identity, tenant)
+
 
 def chain_of(
-    rules: ChainRules, prompt: list[int], generated: bytes | None = None, reply: list[int] | None = None
+    rules: ChainRules,
+    prompt: list[int],
+    generated: bytes | None = None,
+    reply: list[int] | None = None,
+    tenant: str = "",
 ) -> Chain:
     """The chain of a prompt and of the reply so far; its keys are not hashed yet.
 
     ``generated``: one byte for each prompt token, 1 for those generated in an earlier turn; None: none of them.
     """
     chain = Chain(
-        rules.root,
+        rules.root(tenant),
         rules.block_tokens,
         minimum_chunk=rules.minimum_chunk,
         by_tokens_alone=rules.by_tokens_alone,

@@ -93,6 +93,8 @@ class RequestSpec:
     generated: bytes | None = attrs.field(default=None, repr=False)
     """For a prompt of token ids, one byte for each: 1 for a token that was generated in an earlier turn, else 0. None:
     all of them are prompt. A recipe under which that changes the bits computes such a token as it was computed then."""
+    tenant: str = attrs.field(default="", repr=False)
+    """Whose blocks the prefix cache may use, and keeps these for."""
     sampling: SamplingParameters = attrs.field(repr=False)
     seed: int
     priority: int
@@ -206,14 +208,19 @@ class RequestActor(sup.GenServer):
         if isinstance(prompt, tuple):
             if rules is None:
                 return self._tokenized(list(prompt), None)
-            generated = self._spec.generated
-            self._helpers.add(sup.spawn_link(_name_blocks, sup.self(), list(prompt), generated, rules, label="keys"))
+            spec = self._spec
+            named = sup.spawn_link(
+                _name_blocks, sup.self(), list(prompt), spec.generated, rules, spec.tenant, label="keys"
+            )
+            self._helpers.add(named)
             return None
         bound = shortest_possible(served, prompt)
         if bound > served.n_ctx:
             return self._fail(ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True))
         request = TokenizeText(prompt, self._spec.add_special, self._spec.parse_special)
-        self._helpers.add(sup.spawn_link(_tokenize, sup.self(), port, request, rules, label="tokenize"))
+        self._helpers.add(
+            sup.spawn_link(_tokenize, sup.self(), port, request, rules, self._spec.tenant, label="tokenize")
+        )
         return None
 
     def _tokenized(self, tokens: list[int] | None, error: PaddockError | None, chain: Chain | None = None) -> Any:
@@ -376,7 +383,9 @@ async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
     sup.cast(owner, DeadlinePassed())
 
 
-async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText, rules: ChainRules | None) -> None:
+async def _tokenize(
+    owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText, rules: ChainRules | None, tenant: str
+) -> None:
     """Body of a one-shot process; ends with its request, so with its cancel and its deadline."""
     try:
         tokens = await _tokens_of(port, request)
@@ -385,17 +394,17 @@ async def _tokenize(owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeTe
     except (sup.NoProc, sup.ServerExited):
         sup.cast(owner, Tokenized(None, None))
     else:
-        await _name_blocks(owner, tokens, None, rules)
+        await _name_blocks(owner, tokens, None, rules, tenant)
 
 
 async def _name_blocks(
-    owner: sup.Pid[Any], tokens: list[int], generated: bytes | None, rules: ChainRules | None
+    owner: sup.Pid[Any], tokens: list[int], generated: bytes | None, rules: ChainRules | None, tenant: str
 ) -> None:
     """Hashes the keys of a prompt's blocks. A long prompt takes several turns of the event loop."""
     chain = None
     # Ids that no model has are refused by the actor; a chain has only room for 32 bits.
     if rules is not None and tokens and min(tokens) >= 0 and max(tokens) < 1 << 31:
-        chain = chain_of(rules, tokens, generated)
+        chain = chain_of(rules, tokens, generated, tenant=tenant)
         while chain.hash_some(_KEYS_AT_ONCE):
             await trio.lowlevel.checkpoint()
     sup.cast(owner, Tokenized(tokens, None, chain))
