@@ -241,7 +241,20 @@ class Model:
         rendered: bool = False,
         generated: bytes | None = None,
     ) -> Request:
-        """Checks everything that can be checked without the model; nothing is started yet.
+        """A request that has been checked and not started, see :meth:`_spec`."""
+        spec = self._spec(prompt, arguments, streaming=streaming, rendered=rendered, generated=generated)
+        return Request(spec, self._child(spec), self._registry.via(requests_key(self._name)), self._supervisor)
+
+    def _spec(
+        self,
+        prompt: Prompt,
+        arguments: dict[str, Any],
+        *,
+        streaming: bool,
+        rendered: bool = False,
+        generated: bytes | None = None,
+    ) -> RequestSpec:
+        """Checks everything that can be checked without the model.
 
         ``generated`` says which tokens of a prompt of token ids were generated in earlier turns, see RequestSpec.
         """
@@ -262,7 +275,7 @@ class Model:
             generated = _checked_generated(generated, checked)
         number = next(_request_numbers)
         assert sampling.seed is not None
-        spec = RequestSpec(
+        return RequestSpec(
             request_id=f"{self._name}-{number}",
             model=self._name,
             prompt=checked,
@@ -277,8 +290,9 @@ class Model:
             delivery=Delivery(self._config.delta_buffer, streaming=streaming),
             progress=RequestProgress(),
         )
-        child = sup.child(RequestActor, self._machine, spec, id=spec.request_id, restart="temporary", shutdown=1.0)
-        return Request(spec, child, self._registry.via(requests_key(self._name)), self._supervisor)
+
+    def _child(self, spec: RequestSpec) -> sup.ChildSpec:
+        return sup.child(RequestActor, self._machine, spec, id=spec.request_id, restart="temporary", shutdown=1.0)
 
     def __repr__(self) -> str:
         return f"<paddock.Model {self._name!r} n_ctx={self.n_ctx} exactness={self.exactness!r}>"
