@@ -3,11 +3,11 @@
     python bench/warm_start.py [--model FILE] [--tokens 4096] [--rounds 5] [--threads 1] [--json]
 
 Each round takes a new prompt of ``tokens`` tokens and computes it with a short rest ("cold"), then sends it with
-another rest, so that it is restored from RAM ("ram"); a runtime opened after that finds it on disk, with the files in the
-system's page cache ("disk") and without them ("disk, not in the page cache"). So the cases are interleaved; medians are
-printed. "first token" is what a user waits; "restore" what of that is look-up, reading, verifying and putting the cells
-in place (the first token's time less that of the same rest computed behind a prefix that is in place already). Last,
-streams decode while prefixes are restored beside them: the longest pause between two tokens, against the same without.
+another rest, so that it is restored from RAM ("ram"); a runtime opened after that finds it on disk, with the files in
+the system's page cache ("disk") and without them ("disk, not in the page cache"). So the cases are interleaved; medians
+are printed. "first token" is what a user waits; "restore" is that less the worker's time in decode calls: look-up,
+reading, verifying, putting the cells in place, and all messages. Last, streams decode while prefixes are restored
+beside them: the longest pause between two tokens, against the same without, and beside prompts that are computed.
 
 Without --model a random model in the shape of one of 0.1 B parameters is made. The disk tier lies in --folder, by
 default a temporary one.
@@ -49,7 +49,7 @@ async def first_token(model: paddock.Model, prompt: list[int], cached: int) -> d
         completion = await request.result()
     after = await model.statistics()
     if completion.usage.cached_tokens != cached:
-        raise SystemExit(f"{completion.usage.cached_tokens} tokens were restored instead of {cached}")
+        raise SystemExit(f"{completion.usage.cached_tokens} tokens were restored instead of {cached}: {after}")
     return {
         "first token": seconds,
         "restore": seconds - (after.step_seconds - before.step_seconds),
@@ -67,6 +67,16 @@ def forget_pages(folder: Path) -> None:
         os.close(descriptor)
 
 
+async def saved(runtime: paddock.Runtime, model: paddock.Model) -> None:
+    """Until the prompt has been saved, and written to disk where there is one."""
+    while True:
+        statistics = await runtime.cache_statistics()
+        assert statistics is not None
+        if (await model.statistics()).saves > 0 and statistics.due_blocks == 0:
+            return
+        await trio.sleep(0.05)
+
+
 async def one_round(path: Path, folder: Path, number: int, options: argparse.Namespace) -> dict[str, dict[str, float]]:
     rng = random.Random(number)
     n_vocab = 1000
@@ -82,7 +92,7 @@ async def one_round(path: Path, folder: Path, number: int, options: argparse.Nam
         model = await runtime.load_model(path, name="bench", **model_options)
         await model.complete([300] * 40, max_tokens=2)
         taken["cold"] = await first_token(model, prefix + rest(), 0)
-        await trio.sleep(0.2)  # the save that follows the prompt
+        await saved(runtime, model)
         taken["ram"] = await first_token(model, prefix + rest(), options.tokens)
     for case in CASES[2:]:
         if case != "disk":
@@ -98,13 +108,14 @@ async def pauses(path: Path, options: argparse.Namespace) -> dict[str, float]:
     """The longest pause between two tokens of streams, alone and while a prefix is restored again and again."""
     rng = random.Random(0)
     prefix = [rng.randrange(300, 1300) for _ in range(options.tokens)]
-    longest: dict[str, list[float]] = {"alone": [], "beside restores": [], "beside one prefill chunk": []}
+    longest: dict[str, list[float]] = {"alone": [], "beside restores": [], "beside prompts of 512 tokens": []}
     config = paddock.RuntimeConfig(ram_cache_bytes=4 << 30)
     async with paddock.open_runtime(config) as runtime:
         model = await runtime.load_model(
             path, name="bench", n_ctx=options.tokens + 256, n_seq_max=6, n_threads=options.threads
         )
         await model.complete(prefix, max_tokens=1)
+        await saved(runtime, model)
 
         async def streams(disturb: str) -> float:
             worst = 0.0
@@ -122,9 +133,11 @@ async def pauses(path: Path, options: argparse.Namespace) -> dict[str, float]:
                 for seed in range(4):
                     nursery.start_soon(stream, seed)
                 await trio.sleep(0.1)
-                for number in range(5 if disturb != "alone" else 0):
-                    tokens = prefix if disturb == "beside restores" else [400 + number] * 60
-                    await model.complete([*tokens, 500 + number, *([501] * 63)], max_tokens=1)
+                for number in range(4 if disturb != "alone" else 0):
+                    new = [rng.randrange(300, 1300) for _ in range(512)]
+                    await model.complete(
+                        [*prefix, 500 + number, 501] if disturb == "beside restores" else new, max_tokens=1
+                    )
             return worst
 
         for _ in range(options.rounds):
