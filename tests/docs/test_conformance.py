@@ -37,6 +37,11 @@ def test_every_row_says_what_is_to_be_seen_and_where_it_is_from() -> None:
     assert len({row.behaviour for row in rows()}) == len(rows())
 
 
+def test_every_row_has_a_test_and_every_such_test_a_row() -> None:
+    assert [row.id for row in rows() if row.id not in row_tests()] == []
+    assert set(row_tests()) <= {row.id for row in rows()}
+
+
 def test_a_test_belongs_to_the_row_that_its_name_begins_with(tmp_path: Path) -> None:
     source = "def test_s01_a(): ...\nasync def test_l11_b(): ...\ndef test_other(): ...\ndef test_x01_c(): ...\n"
     found = write_tests(tmp_path, source + "def helper_s02_d(): ...\ndef test_s1_d(): ...\n")
@@ -66,33 +71,32 @@ def test_tests_that_cannot_be_imported_are_not_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "code", "said"),
+    ("tests", "code", "said"),
     [
-        ("def test_s01_a(): ...\ndef test_s02_b(): ...\n", 0, "2 rows, 2 conform; 2 tests"),
-        ("def test_s01_a(): ...\n", 1, "missing or failing: S02"),
-        ("def test_s01_a(): ...\ndef test_s02_b(): assert False\n", 1, "missing or failing: S02"),
-        ("def test_s01_a(): ...\ndef test_s02_b(): ...\ndef test_s03_c(): ...\n", 1, "not listed: S03"),
+        (["test_s01_good", "test_s02_good"], 0, "2 rows, 2 conform; 2 tests"),
+        (["test_s01_good"], 1, "      MISSING  no test\n\n2 rows, 1 conform; 1 tests\nmissing or failing: S02"),
+        (["test_s01_good", "test_s02_good", "test_s02_bad"], 1, "missing or failing: S02"),
+        (["test_s01_good", "test_s02_good", "test_s03_good"], 1, "tests of rows that are not listed: S03"),
     ],
 )
 def test_the_command_fails_for_a_row_that_is_missing_or_failing(
-    source: str,
-    code: int,
-    said: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    tests: list[str], code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_tests(tmp_path, source)
     listed = [Row("S01", "It does one thing.", "a", core=True), Row("S02", "It does another.", "b")]
+    found: dict[str, list[RowTest]] = {}
+    for name in tests:
+        found.setdefault(name[5:8].upper(), []).append(RowTest(name[5:8].upper(), "tests/test_it.py", name))
     monkeypatch.setattr(conformance, "rows", lambda: listed)
-    monkeypatch.setattr(conformance, "row_tests", lambda: row_tests(tmp_path / "tests", tmp_path))
-    monkeypatch.setattr(conformance, "run", lambda tests: run(tests, tmp_path))
+    monkeypatch.setattr(conformance, "row_tests", lambda: found)
+    monkeypatch.setattr(
+        conformance, "run", lambda tests: {test: "FAILED" if "bad" in test.name else "passed" for test in tests}
+    )
     assert main() == code
-    printed = capfd.readouterr().out
+    printed = capsys.readouterr().out
     assert said in printed
-    assert "S01*  It does one thing.\n      passed   tests/test_it.py::test_s01_a" in printed
+    assert "S01*  It does one thing.\n      passed   tests/test_it.py::test_s01_good" in printed
     assert main(["D"]) == 2
-    assert main(["S01"]) == (1 if "test_s03" in source else 0)
+    assert main(["S01"]) == (1 if "test_s03_good" in tests else 0)
 
 
 def test_the_page_names_every_row_and_its_links_lead_to_the_tests() -> None:
