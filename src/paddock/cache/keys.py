@@ -19,7 +19,17 @@ import attrs
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLASS_GENERATED", "CLASS_PROMPT", "HASH_BYTES", "MAX_MINIMUM_CHUNK", "BlockContent", "Chain", "Identity"]
+__all__ = [
+    "CLASS_GENERATED",
+    "CLASS_PROMPT",
+    "HASH_BYTES",
+    "MAX_MINIMUM_CHUNK",
+    "BlockContent",
+    "Chain",
+    "Identity",
+    "block_key",
+    "root_key",
+]
 
 HASH_BYTES = 20
 """Bytes of a key: blake2b of 160 bits, 80 bits against collisions."""
