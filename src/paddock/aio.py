@@ -34,6 +34,7 @@ from paddock.api.facades import ModelFacade, RequestFacade, RuntimeFacade
 from paddock.api.model import Message, Prompt
 from paddock.api.portal import Configuration, TrioThread
 from paddock.api.runtime import TreeNode
+from paddock.cache.statistics import CacheStatistics
 from paddock.config import ModelConfig
 from paddock.engine.requests.results import Completion, Delta
 from paddock.engine.statistics import ModelStatistics
@@ -279,6 +280,10 @@ class Runtime(RuntimeFacade[Model]):
     async def tree(self) -> TreeNode:
         """The supervision tree as it stands."""
         return await _call(self._thread, self._runtime.tree)
+
+    async def cache_statistics(self) -> CacheStatistics | None:
+        """What the prefix cache of all models holds and has done; None where there is none."""
+        return await _call(self._thread, self._runtime.cache_statistics)
 
     def _facade(self, model: trio_model.Model) -> Model:
         return Model(model, self._thread)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.engine.batching.save_policy import SavePolicy, blocks_to_save
+from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save
 
 POLICY = SavePolicy(block_tokens=64, save_every=128)
 
@@ -81,3 +81,20 @@ def test_every_full_block_is_saved_once_in_order_and_no_reply_runs_far_ahead_of_
                 assert cached - max(prompt_length, saved * block_tokens) < max(save_every, 1) + block_tokens
     seen += blocks_to_save(policy, saved=saved, cached=cached, prompt_length=prompt_length, ending=True)
     assert seen == list(range(first, cached // block_tokens))
+
+
+@given(
+    block_tokens=st.sampled_from([16, 64]),
+    save_every=st.integers(0, 100),
+    prompt_length=st.integers(1, 200),
+    saved=st.integers(0, 15),
+    cached=st.integers(0, 400),
+)
+def test_the_next_save_is_where_blocks_are_due_and_not_before(
+    block_tokens: int, save_every: int, prompt_length: int, saved: int, cached: int
+):
+    policy = SavePolicy(block_tokens, save_every)
+    at = next_save(policy, saved=saved, prompt_length=prompt_length)
+    blocks = blocks_to_save(policy, saved=saved, cached=cached, prompt_length=prompt_length, ending=False)
+    assert bool(blocks) == (cached >= at)
+    assert (at == NEVER) == (save_every == 0 and saved >= prompt_length // block_tokens)

@@ -14,6 +14,7 @@ from paddock.config import ModelConfig, RuntimeConfig
 from paddock.engine.requests.actor import RequestProgress
 from paddock.engine.requests.results import Delta
 from paddock.models.facts import ModelFacts
+from paddock.native.exactness.certificate import Certificate
 
 __all__ = ["ModelFacade", "RequestFacade", "RuntimeFacade"]
 
@@ -132,8 +133,14 @@ class ModelFacade:
 
     @property
     def exactness(self) -> str:
-        """The schedule this model runs under: "canonical"; "unproven" where that is not known to be exact; "off"."""
+        """The recipe that this model runs under, "canonical" or "invariant", where its certificate holds; "unproven"
+        where it does not; "off" where none was wanted."""
         return self._model.exactness
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What the probe of exactness found when the model was loaded (last); None with ``exactness="off"``."""
+        return self._model.certificate
 
     def detokenize(self, tokens: Iterable[int]) -> str:
         """The text of these tokens, special ones left out; undecodable bytes come out as U+FFFD."""

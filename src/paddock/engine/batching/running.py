@@ -54,6 +54,8 @@ class Running:
     cached: int = 0
     saved_blocks: int = 0
     """Leading blocks that need no save: restored, saved, or being saved."""
+    save_at: int = 0
+    """With how many tokens in the cache there may be something to save."""
     unsaveable: bool = False
     """The store had no room, so that blocks after these would never be found."""
     restoring: bool = False

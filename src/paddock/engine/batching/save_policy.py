@@ -12,9 +12,13 @@ make its cost grow with the square of its length.
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
-__all__ = ["SavePolicy", "blocks_to_save"]
+__all__ = ["NEVER", "SavePolicy", "blocks_to_save", "next_save"]
+
+NEVER: Final = 1 << 62
 
 
 @attrs.frozen
@@ -43,3 +47,18 @@ def blocks_to_save(policy: SavePolicy, *, saved: int, cached: int, prompt_length
         return range(saved, full)
     since = cached - max(prompt_length, saved * policy.block_tokens)
     return range(saved, full) if 0 < policy.save_every <= since else nothing
+
+
+def next_save(policy: SavePolicy, *, saved: int, prompt_length: int) -> int:
+    """The fewest tokens in the cache with which a running request has something to save; NEVER before its end.
+
+    So that a token costs one comparison.
+    """
+    if saved < prompt_length // policy.block_tokens:
+        return prompt_length
+    if policy.save_every == 0:
+        return NEVER
+    return max(
+        max(prompt_length, saved * policy.block_tokens) + policy.save_every,
+        (saved + 1) * policy.block_tokens,
+    )

@@ -151,7 +151,7 @@ class Restores:
         use.failed_restores += 1
         # What the worker holds of the sequence is not known: it is opened anew before its first row.
         entry.opened = False
-        entry.saved_blocks = 0
+        entry.saved_blocks = entry.save_at = 0
         if message.bad and cache is not None and restore.attempts < _ATTEMPTS:
             self.begin(entry, cache, restore.attempts)
 

@@ -19,7 +19,7 @@ from paddock.cache.block_store import SavedBlock
 from paddock.cache.client import KvStore
 from paddock.cache.keys import BlockContent
 from paddock.engine.batching.running import Running
-from paddock.engine.batching.save_policy import SavePolicy, blocks_to_save
+from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save
 from paddock.engine.caching.messages import ServedCache
 from paddock.engine.statistics import CacheUse
 from paddock.engine.worker.messages import RunSaveBlocks, SaveBlocksDone
@@ -78,9 +78,12 @@ class Saves:
         return any(entry.lease.sequence_id == sequence_id for entry in self._ending)
 
     def computed(self, entry: Running) -> None:
-        """More of a request's tokens are in the cache."""
-        if entry.chain is not None and not entry.unsaveable and self._blocks(entry, ending=False):
-            self._due.append(entry)
+        """More of a request's tokens are in the cache. Called for every row of every step."""
+        if entry.cached >= entry.save_at:
+            if entry.chain is None or entry.unsaveable:
+                entry.save_at = NEVER
+            else:
+                self._due.append(entry)
 
     def ended(self, entry: Running) -> bool:
         """A request has ended; True where its sequence is to be kept until :meth:`send` says that it can go."""
@@ -89,11 +92,13 @@ class Saves:
         self._ending.append(entry)
         return True
 
-    def _blocks(self, entry: Running, *, ending: bool) -> range:
+    def _policy(self, entry: Running) -> SavePolicy:
         assert entry.chain is not None
-        policy = SavePolicy(entry.chain.block_tokens, self._save_every)
+        return SavePolicy(entry.chain.block_tokens, self._save_every)
+
+    def _blocks(self, entry: Running, *, ending: bool) -> range:
         return blocks_to_save(
-            policy,
+            self._policy(entry),
             saved=entry.saved_blocks,
             cached=entry.cached,
             prompt_length=entry.prompt_length,
@@ -119,8 +124,11 @@ class Saves:
         return released
 
     async def _save(self, entry: Running, blocks: range, port: sup.Pid[Any], cache: ServedCache) -> None:
-        if not blocks:
-            return
+        if blocks:
+            await self._reserve_and_send(entry, blocks, port, cache)
+        entry.save_at = next_save(self._policy(entry), saved=entry.saved_blocks, prompt_length=entry.prompt_length)
+
+    async def _reserve_and_send(self, entry: Running, blocks: range, port: sup.Pid[Any], cache: ServedCache) -> None:
         chain = entry.extend_chain()
         assert chain is not None
         offsets: list[int] = []
