@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextvars import Context
 from typing import Any
@@ -88,7 +89,7 @@ class Child:
         return ChildInfo(self.spec.id, self.shown(), self.spec.type, self.spec.restart)
 
 
-class SupervisionLoop:
+class SupervisionLoop(ABC):
     """The shell around a supervisor's decisions. ``stop_children`` and ``serve`` are the subclass's."""
 
     def __init__(self, pid: AnyPid, backoff: Backoff | None) -> None:
@@ -106,19 +107,21 @@ class SupervisionLoop:
 
     # -- for the subclass
 
+    @abstractmethod
     async def serve(self) -> None:
-        raise NotImplementedError
+        """Come up, then handle what arrives, until StopSupervising."""
 
+    @abstractmethod
     async def stop_children(self) -> None:
-        raise NotImplementedError
+        """Stop all children and wait for the last."""
 
+    @abstractmethod
     def table(self) -> Iterable[Child]:
         """All children, oldest first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def find(self, child: Any) -> Child:
         """The child of that id or pid; NotFound."""
-        raise NotImplementedError
 
     # -- life
 

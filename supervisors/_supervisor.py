@@ -307,7 +307,7 @@ class _SupervisorLoop(SupervisionLoop):
             raise StopSupervising(SHUTDOWN)
         child = self.by_process.pop(pid, None)
         if any(pid in pending.resisting for pending in self.pending):
-            if child is not None and child.process is pid:
+            if child is not None and child.process is pid:  # pragma: no branch  (what resists has its line)
                 self.has_ended(child)
             for pending in self.pending:
                 pending.resisting.discard(pid)
@@ -378,7 +378,7 @@ class _SupervisorLoop(SupervisionLoop):
     async def start_pending(self) -> None:
         """Start the group that has been due for longest; another one when the queue has been looked at."""
         pending = first_due(self.pending, trio.current_time())
-        if pending is not None:
+        if pending is not None:  # pragma: no branch  (the loop comes here when something is due)
             self.pending.remove(pending)
             await self.start_again(pending.children)
 
