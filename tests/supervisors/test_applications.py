@@ -271,3 +271,23 @@ async def test_ensure_all_started_joins_a_start_under_way_and_does_not_call_it_i
         with pytest.raises(sup.ApplicationFailed):
             await applications.ensure_all_started("top")
     assert list(applications.running) == ["slow"], "started by another, and not stopped"
+
+
+async def test_what_has_ended_by_itself_is_not_stopped_again_when_a_later_one_fails(
+    node: sup.Node, world: World
+) -> None:
+    class Failing(sup.Supervisor):
+        async def init(self) -> Any:
+            sup.exit(applications.running["short"], sup.Killed())
+            await settle()
+            raise Broken("failing")
+
+    parts = [
+        application(world, "long"),
+        application(world, "short", "long"),
+        sup.Application("failing", Failing, dependencies=("short",)),
+    ]
+    applications = sup.Applications(node, parts)
+    with pytest.raises(sup.ApplicationFailed):
+        await applications.ensure_all_started("failing")
+    assert dict(applications.running) == {}

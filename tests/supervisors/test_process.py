@@ -31,6 +31,7 @@ async def test_the_end_of_a_dead_process_is_told_at_once(node: sup.Node) -> None
     watch_exit(pid, told.append)
     assert told == [pid]
     assert stack_of(pid) == "  (no task)"
+    assert pid.started_as == ""
 
 
 async def test_a_task_that_outlives_its_process_signals_nobody(node: sup.Node) -> None:

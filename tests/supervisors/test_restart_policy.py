@@ -74,3 +74,9 @@ def test_after_exit(restart: Any, reason: object, then: str) -> None:
 def test_shuts_down(auto: Any, significant: bool, others: bool) -> None:
     expected = significant and (auto == "any_significant" or (auto == "all_significant" and not others))
     assert shuts_down(auto, significant, others) is expected
+
+
+def test_the_window_remembers_no_more_than_makes_too_many() -> None:
+    window = RestartWindow(1, 10)
+    assert [window.add(now) for now in (0, 1, 2, 3)] == [True, False, False, False]
+    assert list(window.times) == [2, 3]

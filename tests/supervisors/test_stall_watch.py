@@ -13,6 +13,7 @@ import trio
 from actors import Echo, wait_forever
 
 import supervisors as sup
+from supervisors._stall_watch import StallWatch
 from supervisors.testing import settle, virtual_clock
 
 
@@ -124,3 +125,37 @@ def test_it_can_be_switched_off_and_ends_with_the_node() -> None:
     trio.run(main, 0.1, 1)
     with pytest.raises(ValueError, match="stall_seconds"):
         sup.open_node(stall_seconds=0)
+
+
+class Looks(StallWatch):
+    """A watch without a thread that sees the steps it is given, a look each, at a time that it is told."""
+
+    def __init__(self, seconds: float, *steps: Any) -> None:
+        self.seconds = seconds
+        self._interval = seconds / 4
+        self._loop_thread = threading.get_ident()
+        self._closed = self  # type: ignore[assignment]
+        self._steps = list(steps)
+
+    def wait(self, seconds: float) -> bool:
+        return not self._steps
+
+    def step(self) -> Any:
+        return self._steps.pop(0) if self._steps else None
+
+
+async def test_a_stall_is_named_once_however_long_it_lasts(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", iter(range(100)).__next__)
+    step = (trio.lowlevel.current_task(), 1)
+    # the second look finds the time up and looks once more, to be sure of the stack
+    Looks(1, step, step, step, step, step, None)._watch()
+    assert ["no checkpoint" in text for text in lines.texts] == [True, False]
+
+
+async def test_a_step_that_is_over_while_its_stack_is_taken_is_not_named(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", iter(range(100)).__next__)
+    task = trio.lowlevel.current_task()
+    Looks(1, (task, 1), (task, 1), (task, 2), (task, 3), None)._watch()
+    assert lines.texts == []
