@@ -57,6 +57,11 @@ class StallWatch:
         task: trio.lowlevel.Task | None = self._running.get("task")
         return None if task is None else (task, task._schedule_points)
 
+    def frame_in(self, step: tuple[trio.lowlevel.Task, int]) -> FrameType | None:
+        """Where the loop's thread is, if it is still in that step."""
+        frame = sys._current_frames().get(self._loop_thread)
+        return frame if self.step() == step else None
+
     def _watch(self) -> None:
         before: tuple[trio.lowlevel.Task, int] | None = None
         first_seen = now = 0.0
@@ -69,11 +74,11 @@ class StallWatch:
                 if named and before is not None:
                     log_end(before[0], now - first_seen)
                 before, first_seen, named = step, now, False
-            elif not named:
+            elif not named:  # pragma: no branch  (whether the thread looks once more before the end is chance)
                 left = self.seconds - self._interval - (now - first_seen)
                 if left > 0:
                     wait = min(left, wait)
-                elif (frame := sys._current_frames().get(self._loop_thread)) is not None and self.step() == step:
+                elif (frame := self.frame_in(step)) is not None:  # pragma: no branch  (it may just have ended)
                     log_stall(step[0], now - first_seen, frame)
                     named = True
 

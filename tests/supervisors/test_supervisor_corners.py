@@ -152,3 +152,36 @@ async def test_tracing_a_supervisor(node: sup.Node, world: World) -> None:
     await sup.trace(pid, events.append)
     await sup.start_child(pid, worker(world, "a"))
     assert events
+
+
+async def test_process_that_a_supervisor_s_own_init_has_spawned_counts_no_restarts(
+    node: sup.Node, reports: list[Any]
+) -> None:
+    async def crashing() -> None:
+        raise Broken("spawned")
+
+    class Spawning(sup.Supervisor):
+        async def init(self) -> Any:
+            sup.spawn(crashing)
+            return sup.SupervisorFlags(), []
+
+    await node.start(Spawning)
+    await settle()
+    (report,) = [report for report in reports if isinstance(report, sup.CrashReport)]
+    assert report.restarts == 0
+
+
+async def test_application_that_ended_while_the_next_one_failed_is_not_stopped_twice(node: sup.Node) -> None:
+    class Failing(sup.Supervisor):
+        async def init(self) -> Any:
+            sup.exit(applications.running["first"], sup.Killed())
+            await trio.sleep(1)
+            raise Broken("second")
+
+    applications = sup.Applications(
+        node,
+        [sup.Application("first", sup.Supervisor), sup.Application("second", Failing, ["first"])],  # type: ignore
+    )
+    with pytest.raises(sup.ApplicationFailed):
+        await applications.ensure_all_started("second")
+    assert applications.running == {}
