@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paddock.cache.resume import resume_point
 from paddock.engine.batching.policy import BatchLimits, plan_batch
 from paddock.engine.batching.recipes import CANONICAL, FAST, Recipe, recipe_for
 from paddock.engine.batching.running import Running, chunks_of, rows_of
@@ -54,22 +56,28 @@ def admit(
 @given(
     recipe=st.sampled_from([CANONICAL, K_QUANTS, FAST]),
     requests=st.lists(
-        st.tuples(FLAGS.filter(len), st.integers(0, 5), st.integers(6, 12)),
+        st.tuples(FLAGS.filter(len), st.integers(0, 5), st.integers(6, 12), st.integers(0, 30)),
         min_size=1,
         max_size=6,
     ),
     prefill_chunk=st.integers(16, 64),
 )
-def test_every_token_is_computed_once_and_in_order_and_as_its_flag_says(
-    recipe: Recipe, requests: list[tuple[bytes, int, int]], prefill_chunk: int
+def test_every_token_behind_the_cached_ones_is_computed_once_and_in_order_and_as_its_flag_says(
+    recipe: Recipe, requests: list[tuple[bytes, int, int, int]], prefill_chunk: int
 ):
     limits = BatchLimits(n_batch=64, prefill_chunk=prefill_chunk, recipe=recipe)
     running = {
         name: admit(flags, [9000 + n for n in range(replied)], most, name=name, recipe=recipe)
-        for name, (flags, replied, most) in enumerate(requests)
+        for name, (flags, replied, most, _) in enumerate(requests)
     }
+    for name, (_, _, _, blocks) in enumerate(requests):
+        entry = running[name]
+        generated = np.frombuffer(bytes(entry.flags), np.uint8) == 1
+        entry.cached = resume_point(
+            generated, min(blocks * 8, len(entry.tokens)), block_tokens=8, minimum_chunk=recipe.minimum_chunk
+        )
     entries = dict(running)
-    computed: dict[int, list[int]] = {name: [] for name in running}
+    computed: dict[int, list[int]] = {name: entry.tokens[: entry.cached] for name, entry in running.items()}
     turn, steps = False, 0
     while running:
         steps += 1
@@ -96,7 +104,7 @@ def test_every_token_is_computed_once_and_in_order_and_as_its_flag_says(
             if chunk.sample and entry.append(7000 + entry.generated) == "length":
                 del running[chunk.sequence_id]
         turn = bool(plan.decode)
-    for name, (_, _, most) in enumerate(requests):
+    for name, (_, _, most, _) in enumerate(requests):
         entry = entries[name]
         assert entry.generated == most
         assert computed[name] == entry.tokens[:-1]  # the last one drawn ends the request and is never computed
