@@ -99,7 +99,7 @@ class Mailbox:
                 self.handled += 1
                 item = self.queue.popleft()
                 if self._room:
-                    self._announce_room()
+                    self._room.pop(0)()
                 return item
             # like _wait_system, written out: a coroutine less on the way of each message
             if self._reader is not None:
@@ -139,16 +139,9 @@ class Mailbox:
             try:
                 await event.wait()
             except BaseException:
-                # the room this waiter was told of must not be lost with it
-                if event.is_set():
-                    self._announce_room()
-                elif self._room is not None and event.set in self._room:
-                    self._room.remove(event.set)
+                # Whoever was told of room has been woken by it, and goes on: this waiter was not.
+                self._room.remove(event.set)
                 raise
-
-    def _announce_room(self) -> None:
-        if self._room:
-            self._room.pop(0)()
 
     def close(self) -> None:
         """Drop what is queued and refuse what comes; those waiting for room go on (and find a dead process)."""

@@ -110,8 +110,7 @@ def finish(pid: AnyPid, reason: Reason) -> None:
         ref.forget()
     links, pid._links = pid._links, None
     for peer in links or ():
-        if peer._links is not None:
-            peer._links.pop(pid, None)
+        (peer._links or {}).pop(pid, None)
         deliver_exit(peer, pid, reason)
     ready_watcher, pid._ready_watcher = pid._ready_watcher, None
     if ready_watcher is not None:
