@@ -11,7 +11,8 @@ from paddock.engine.worker.protocol import Load, Loaded
 __all__ = ["identity_of"]
 
 _NO_BITS = frozenset({"n_threads", "n_threads_batch", "n_batch", "n_ubatch", "n_ctx"})
-"""Settings of a context that change no bit under an exact recipe; ``n_ctx`` is taken as the worker reports it."""
+"""Settings of a context that change no bit under an exact recipe; ``n_ctx`` is taken as the worker reports it, and the
+number of threads counts where the certificate says that it matters, or where there is no certificate."""
 
 
 def identity_of(fingerprint: str, load: Load, loaded: Loaded, recipe: Recipe) -> Identity:
@@ -19,6 +20,11 @@ def identity_of(fingerprint: str, load: Load, loaded: Loaded, recipe: Recipe) ->
     context = {key: value for key, value in load.context.items() if key not in _NO_BITS}
     context |= {f"model.{key}": value for key, value in load.model.items()}
     context["n_ctx"] = loaded.n_ctx
+    certificate = loaded.certificate
+    if certificate is None or certificate.threads_matter:
+        context["n_threads"] = load.context.get("n_threads")
+    if certificate is not None:  # kernels are chosen by variables of the environment, too
+        context |= {name: value for name, value in certificate.parameters.items() if name.isupper()}
     return Identity(
         model=fingerprint,
         build=loaded.build,
