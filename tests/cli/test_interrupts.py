@@ -48,7 +48,7 @@ def test_a_signal_while_text_streams_leaves_no_process(signum: signal.Signals, c
 
 def test_under_json_an_interrupted_command_still_prints_one_object(endless_model: Path) -> None:
     with started("run", "--json", "-m", endless_model, "x") as process:
-        read_until(process.stderr, rb"loaded")
+        read_until(process.stderr, rb"done in")
         workers = family(process)
         process.send_signal(signal.SIGINT)
         assert process.wait(SECONDS) == 130

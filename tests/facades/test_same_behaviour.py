@@ -329,7 +329,7 @@ def test_a_model_is_loaded_unloaded_and_loaded_again_under_its_name(
                 assert model.config.n_seq_max == 2
                 assert model.facts.architecture == "llama"
                 await model.wait_serving()
-                assert [child.id for child in (await runtime.tree()).children] == ["models"]
+                assert [child.id for child in (await runtime.tree()).children] == ["cache", "models"]
                 await runtime.unload_model("scripted")
                 assert runtime.models == {}
                 with pytest.raises(paddock.ModelNotLoaded):
