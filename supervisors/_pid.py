@@ -38,7 +38,9 @@ class Resource(Protocol):
 class Target(Protocol):
     """What can be called, sent to, monitored: a pid, or a name that is resolved each time it is used."""
 
-    def resolve(self) -> Pid[Any] | None: ...
+    def resolve(self) -> Pid[Any] | None:
+        """The process behind it at this moment, or None."""
+        ...
 
 
 class Pid(Generic[S_co]):
