@@ -1,4 +1,5 @@
-"""For which weights is which schedule exact? Every schedule that was thought of, for every kind of weights.
+"""For which weights is which schedule exact? By default: what ``recipe_for`` picks for each kind of weights, under both
+recipes; with ``--schedules``, any that was thought of.
 
 Random models are made and quantized on the spot. For each pair of weights and schedule the probe of
 ``paddock.native.exactness`` runs in a process of its own (the library reads its environment once), with several
@@ -30,6 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from tensor_trace import Trace, difference
 
 from gguf_builders import build_random_model
+from paddock.engine.batching.recipes import recipe_for
+from paddock.models import facts_of, read_header
 from paddock.native.batch import Chunk, SampleMode
 from paddock.native.context import Context
 from paddock.native.exactness.conversation import Rules
@@ -82,10 +85,29 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+RECIPES = ("recipe canonical", "recipe invariant")
+
+
+def schedule_of(name: str, path: Path) -> dict[str, Any]:
+    """One of ``SCHEDULES``, or what a recipe is for this file."""
+    if name not in RECIPES:
+        return SCHEDULES[name]
+    facts = facts_of(read_header(path))
+    recipe = recipe_for("required", facts.matrix_types, recipe=name.split()[1], mixture=facts.n_expert > 0)
+    return {
+        "rules": {rule: getattr(recipe, rule) for rule in APART},
+        "repack": recipe.use_extra_bufts,
+        "context": {
+            "flash_attention": recipe.flash_attention, "type_v": recipe.type_v, "pair_rows": recipe.pair_rows
+        },
+        "environment": dict(recipe.environment),
+    }  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", nargs="+", choices=WEIGHTS, default=WEIGHTS)
-    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
+    parser.add_argument("--schedules", nargs="+", choices=[*RECIPES, *SCHEDULES, "all"], default=list(RECIPES))
     parser.add_argument("--conversations", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--kv", nargs=2, metavar=("K", "V"), help="types of the cache, instead of the schedule's")
@@ -99,12 +121,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for weights in arguments.weights:
             path = make(Path(folder), weights)
-            for schedule in arguments.schedules:
+            for schedule in [*SCHEDULES] if "all" in arguments.schedules else arguments.schedules:
                 own = ["--schedules", schedule, "--conversations", str(arguments.conversations)]
                 own += ["--threads", str(arguments.threads), "--child", str(path)]
                 own += ["--kv", *arguments.kv] if arguments.kv else []
                 own += ["--trace"] if arguments.trace else []
-                environment = os.environ | SCHEDULES[schedule].get("environment", {})
+                environment = os.environ | schedule_of(schedule, path).get("environment", {})
                 done = subprocess.run(
                     [sys.executable, __file__, *own], env=environment, capture_output=True, text=True, check=False
                 )
@@ -129,7 +151,7 @@ def make(folder: Path, weights: str) -> Path:
 
 def probe(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """The checks that failed, with what differed, and whether all others were run."""
-    schedule = SCHEDULES[arguments.schedules[0]]
+    schedule = schedule_of(arguments.schedules[0], path)
     model = NativeModel.load(path, {"use_extra_bufts": schedule["repack"]})
     context = Context.create(model, parameters_of(schedule, arguments))
     failed: dict[str, str] = {}
@@ -158,7 +180,7 @@ PROMPT, TAIL = 300, 32
 def trace(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """What differs in the last 32 tokens of a prompt between one chunk and several, and between generated tokens alone
     and beside others; under a recipe that claims it, also between prompt and generated."""
-    schedule = SCHEDULES[arguments.schedules[0]]
+    schedule = schedule_of(arguments.schedules[0], path)
     rules = Rules(**schedule["rules"])
     model = NativeModel.load(path, {"use_extra_bufts": schedule["repack"]})
     listening = Trace()
