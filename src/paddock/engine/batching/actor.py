@@ -48,6 +48,8 @@ from paddock.native.batch import Chunk, Sampled
 
 __all__ = ["BatchActor", "CacheWiring"]
 
+_ALL_SAVES = 1 << 20
+
 _SHUTDOWN_SAVE_SECONDS = 1.0
 """How long a batch actor that is stopped waits for the saves of what still ran."""
 
@@ -94,6 +96,8 @@ class BatchActor(sup.GenServer):
         self._in_flight: _InFlight | None = None
         self._step = 0
         self._decoded_last = False
+        self._saved_behind: int | None = None
+        """The step behind which a save was sent last."""
         self._hook_steps: dict[int, Lease] = {}
 
     async def init(self) -> None:
@@ -138,16 +142,17 @@ class BatchActor(sup.GenServer):
 
     async def terminate(self, reason: object) -> None:
         """At an orderly end what still runs is saved: the worker ends after this process."""
-        if not isinstance(reason, sup.Shutdown) or self._saves is None or self._port is None:
+        saves, port, cache = self._saves, self._port, self._cache
+        if not isinstance(reason, sup.Shutdown) or saves is None or port is None or cache is None:
             return
         for entry in list(self._running.values()):
             self._drop(entry.lease)
         with trio.move_on_after(_SHUTDOWN_SAVE_SECONDS), sup.cleanup_scope():
-            await self._exchange_blocks()
-            while self._saves.busy:
+            await saves.send(port, cache, self._runs, most=_ALL_SAVES)
+            while saves.busy:
                 if isinstance(message := await sup.receive(), SaveBlocksDone):
-                    self._saves.done(message, self._cache)
-                    await self._exchange_blocks()
+                    saves.done(message, cache)
+                    await saves.send(port, cache, self._runs, most=_ALL_SAVES)
 
     # --- one step -----------------------------------------------------------------------------------------
 
@@ -267,13 +272,21 @@ class BatchActor(sup.GenServer):
     # --- blocks -------------------------------------------------------------------------------------------
 
     async def _exchange_blocks(self) -> None:
-        """Sends the worker what is to be saved, then the next restore."""
+        """Sends the worker what is to be saved, then the next restore.
+
+        The state of a sequence is read by the thread that decodes: while anything is computed, one save goes behind
+        each step, so that streams wait for one of them at a time.
+        """
         if self._saves is None or self._restores is None or self._port is None or self._cache is None:
             return
         if self._saves.waiting:
-            for entry in await self._saves.send(self._port, self._cache, self._runs):
-                self._releases.append(SequenceRef(entry.lease.sequence_id, entry.lease.generation))
-            self._issue()
+            step_id = None if self._in_flight is None else self._in_flight.step_id
+            if step_id is None or step_id != self._saved_behind:
+                self._saved_behind = step_id
+                most = _ALL_SAVES if step_id is None else 1
+                for entry in await self._saves.send(self._port, self._cache, self._runs, most=most):
+                    self._releases.append(SequenceRef(entry.lease.sequence_id, entry.lease.generation))
+                self._issue()
         self._restores.send_next(self._port, self._may_open)
 
     def _openable(self) -> dict[int, Running]:

@@ -105,13 +105,17 @@ class Saves:
             ending=ending,
         )
 
-    async def send(self, port: sup.Pid[Any], cache: ServedCache, runs: Callable[[Running], bool]) -> list[Running]:
-        """Reserves slots and sends what is due to the worker, as much as it takes; the sequences that can be released.
+    async def send(
+        self, port: sup.Pid[Any], cache: ServedCache, runs: Callable[[Running], bool], *, most: int
+    ) -> list[Running]:
+        """Reserves slots and sends at most ``most`` saves of what is due to the worker, no more than it takes; the
+        sequences that can be released.
 
         A checkpoint where there is something to save.
         """
         released: list[Running] = []
-        while self._ending and len(self._under_way) < _UNDER_WAY:
+        most = len(self._under_way) + most
+        while self._ending and len(self._under_way) < min(most, _UNDER_WAY):
             entry = self._ending[0]
             await self._save(entry, self._blocks(entry, ending=True), port, cache)
             self._ending.popleft()
@@ -119,7 +123,7 @@ class Saves:
         due, self._due = self._due, []
         for entry in due:
             # A reply's own blocks are due again after its next token when they find no place now.
-            if runs(entry) and len(self._under_way) < _UNDER_WAY:
+            if runs(entry) and len(self._under_way) < min(most, _UNDER_WAY):
                 await self._save(entry, self._blocks(entry, ending=False), port, cache)
         return released
 
