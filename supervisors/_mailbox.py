@@ -139,8 +139,11 @@ class Mailbox:
             try:
                 await event.wait()
             except BaseException:
-                # Whoever was told of room has been woken by it, and goes on: this waiter was not.
-                self._room.remove(event.set)
+                if not event.is_set():
+                    self._room.remove(event.set)
+                elif self._room:
+                    # told of room after it was cancelled and before it ran: the room must not be lost with it
+                    self._room.pop(0)()
                 raise
 
     def close(self) -> None:

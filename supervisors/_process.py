@@ -57,7 +57,7 @@ async def run_process(pid: AnyPid, body: Callable[..., Awaitable[object]], args:
             reason = SHUTDOWN if pid._pending_reason is None else pid._pending_reason
         elif pid._pending_reason is not None and not isinstance(pid._pending_reason, Killed):
             logger.warning("%r returned although it was told to exit with %r", pid, pid._pending_reason)
-    except GeneratorExit:
+    except GeneratorExit:  # pragma: no cover  # only when trio itself is torn down in the middle of a run
         raise  # the whole trio run is gone, there is nobody left to tell
     except BaseException as exc:
         fatal = fatal_part(exc)
@@ -167,8 +167,6 @@ def kill(pid: AnyPid) -> None:
 
 def cancel_with(pid: AnyPid, reason: Reason) -> None:
     """Cancel the process with a reason; the first reason stays."""
-    if pid.mailbox.closed:
-        return
     if pid._pending_reason is None:
         pid._pending_reason = reason
     pid._scope.cancel()
@@ -219,14 +217,14 @@ def cleanup_scope() -> Iterator[trio.CancelScope]:
             yield scope
         return
     with trio.CancelScope(shield=True, deadline=pid._kill_deadline) as scope:
-        if pid._cleanup_scopes is None:
-            pid._cleanup_scopes = []
-        pid._cleanup_scopes.append(scope)
+        scopes = pid._cleanup_scopes
+        if scopes is None:
+            scopes = pid._cleanup_scopes = []
+        scopes.append(scope)
         try:
             yield scope
         finally:
-            if pid._cleanup_scopes is not None:
-                pid._cleanup_scopes.remove(scope)
+            scopes.remove(scope)
     if scope.cancelled_caught and trio.current_time() >= pid._kill_deadline:
         pid._pending_reason = KILLED  # it overstayed, whether or not the kill itself comes in time
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from actors import Echo
+import pytest
+import trio
+from actors import Echo, in_process
 
 import supervisors as sup
+from supervisors._mailbox import INFO, SYSTEM, Mailbox
 from supervisors.testing import settle
 
 
@@ -21,3 +24,65 @@ async def test_messages_taken_are_counted_system_messages_included(node: sup.Nod
     await sup.resume(pid)
     await settle()
     assert pid.mailbox.handled == 7
+
+
+async def test_a_second_reader_is_refused(node: sup.Node) -> None:
+    async def body() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sup.receive)
+            await settle()
+            with pytest.raises(trio.BusyResourceError):
+                await sup.receive()
+            nursery.cancel_scope.cancel()
+
+    await in_process(node, body)
+    mailbox = Mailbox()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(mailbox.get_system)
+        await settle()
+        with pytest.raises(trio.BusyResourceError):
+            await mailbox.get_system()
+        nursery.cancel_scope.cancel()
+
+
+def test_nothing_gets_into_a_closed_mailbox() -> None:
+    mailbox = Mailbox()
+    mailbox.close()
+    mailbox.put((INFO, "x", None))
+    mailbox.put_system((SYSTEM, "x", None))
+    assert not mailbox.queue
+    assert not mailbox.system
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_room_given_to_one_who_is_cancelled_goes_to_the_next(others: int) -> None:
+    mailbox = Mailbox(limit=1)
+    mailbox.put((INFO, 0, None))
+    passed: list[int] = []
+
+    async def wait(number: int) -> None:
+        await mailbox.wait_room()
+        passed.append(number)
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as first:
+                first.start_soon(wait, 0)
+                await settle()
+                for number in range(others):
+                    nursery.start_soon(wait, number + 1)
+                await settle()
+                scope.cancel()
+                await mailbox.get()  # tells the first in line, which has been cancelled and has not run since
+    assert passed == [1] * others
+    assert mailbox._room == []
+
+
+async def test_waiting_for_room_may_be_cancelled() -> None:
+    mailbox = Mailbox(limit=1)
+    mailbox.put((INFO, 0, None))
+    with trio.move_on_after(1):
+        await mailbox.wait_room()
+    assert mailbox._room == []
+    await mailbox.get()
+    await mailbox.wait_room()

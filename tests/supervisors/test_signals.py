@@ -254,3 +254,58 @@ async def test_functions_for_processes_say_so_outside_one(node: sup.Node) -> Non
     for function in (sup.self, sup.trap_exits):
         with pytest.raises(LookupError):
             function()
+
+
+async def test_l02_demonitor_with_flush_takes_out_that_down_and_no_other(node: sup.Node) -> None:
+    async def body() -> None:
+        dead = node.registry.via("nobody")
+        first, second = sup.monitor(dead), sup.monitor(dead)
+        assert repr(first) == f"<monitor of {dead!r} by {sup.self()!r}>"
+        sup.send(sup.self(), "before")
+        sup.demonitor(second, flush=True)
+        sup.demonitor(second, flush=True)
+        assert (await sup.receive()).ref is first
+        assert await sup.receive() == "before"
+        assert len(sup.self().mailbox) == 0
+
+    await in_process(node, body)
+
+
+async def test_l09_unlink_takes_back_an_exit_that_has_not_been_read(node: sup.Node) -> None:
+    async def body() -> None:
+        sup.trap_exits()
+        sup.link(sup.self())
+        assert sup.self()._links is None, "nobody is linked to itself"
+        stranger = sup.spawn(wait_forever)
+        sup.unlink(stranger)
+        pid = sup.spawn_link(wait_forever)
+        await settle()
+        sup.exit(pid, "x")
+        await sup.wait_down(pid)
+        sup.send(sup.self(), "next")
+        sup.unlink(pid)
+        assert await sup.receive() == "next"
+
+    await in_process(node, body)
+
+
+async def test_l06_exit_of_oneself_from_another_task_of_the_process_cancels_it(node: sup.Node) -> None:
+    async def leave() -> None:
+        sup.exit(sup.self(), "left")
+
+    async def body() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leave)
+            await trio.sleep_forever()
+
+    assert await sup.wait_down(node.spawn(body)) == "left"
+
+
+async def test_stop_with_a_timeout_that_is_no_time_leaves_the_process_alone(node: sup.Node) -> None:
+    pid = await node.start(Echo)
+    for timeout in (-1, float("nan")):
+        with pytest.raises(ValueError, match="seconds"):
+            await sup.stop(pid, timeout=timeout)
+    with pytest.raises(TypeError):
+        await sup.stop(pid, timeout="soon")  # type: ignore[arg-type]
+    assert await sup.call(pid, 1) == 1
