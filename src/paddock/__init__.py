@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from paddock.api.model import Model
     from paddock.api.request import Request
     from paddock.api.runtime import Runtime, TreeNode, open_runtime
+    from paddock.api.session import Session, SessionReply
     from paddock.config import ModelConfig, RuntimeConfig
     from paddock.engine.requests.results import Completion, Delta, TokenLogprob, Usage
     from paddock.engine.statistics import ModelStatistics
@@ -45,10 +46,20 @@ if TYPE_CHECKING:
         RequestError,
         RuntimeClosed,
         SamplingFailed,
+        SessionBusy,
+        SessionDamaged,
+        SessionError,
+        SessionExists,
+        SessionInterrupted,
+        SessionModelMismatch,
+        SessionNotFound,
+        SessionNotSaved,
+        SessionStoreUnusable,
         WorkerDied,
     )
     from paddock.models.facts import ModelFacts
     from paddock.sampling.parameters import SamplingParameters
+    from paddock.sessions.turns import Continuation, Turn
 
 __version__ = "0.1.0"
 
@@ -57,6 +68,7 @@ __all__ = [
     "ChatTemplateMissing",
     "Completion",
     "ContextOverflow",
+    "Continuation",
     "DeadlineExceeded",
     "Delta",
     "InvalidConfiguration",
@@ -83,8 +95,20 @@ __all__ = [
     "RuntimeConfig",
     "SamplingFailed",
     "SamplingParameters",
+    "Session",
+    "SessionBusy",
+    "SessionDamaged",
+    "SessionError",
+    "SessionExists",
+    "SessionInterrupted",
+    "SessionModelMismatch",
+    "SessionNotFound",
+    "SessionNotSaved",
+    "SessionReply",
+    "SessionStoreUnusable",
     "TokenLogprob",
     "TreeNode",
+    "Turn",
     "Usage",
     "WorkerDied",
     "open_runtime",
@@ -95,6 +119,7 @@ _HOME = {
     "ChatTemplateMissing": "paddock.errors",
     "Completion": "paddock.engine.requests.results",
     "ContextOverflow": "paddock.errors",
+    "Continuation": "paddock.sessions.turns",
     "DeadlineExceeded": "paddock.errors",
     "Delta": "paddock.engine.requests.results",
     "InvalidConfiguration": "paddock.errors",
@@ -121,8 +146,20 @@ _HOME = {
     "RuntimeConfig": "paddock.config",
     "SamplingFailed": "paddock.errors",
     "SamplingParameters": "paddock.sampling.parameters",
+    "Session": "paddock.api.session",
+    "SessionBusy": "paddock.errors",
+    "SessionDamaged": "paddock.errors",
+    "SessionError": "paddock.errors",
+    "SessionExists": "paddock.errors",
+    "SessionInterrupted": "paddock.errors",
+    "SessionModelMismatch": "paddock.errors",
+    "SessionNotFound": "paddock.errors",
+    "SessionNotSaved": "paddock.errors",
+    "SessionReply": "paddock.api.session",
+    "SessionStoreUnusable": "paddock.errors",
     "TokenLogprob": "paddock.engine.requests.results",
     "TreeNode": "paddock.api.runtime",
+    "Turn": "paddock.sessions.turns",
     "Usage": "paddock.engine.requests.results",
     "WorkerDied": "paddock.errors",
     "open_runtime": "paddock.api.runtime",

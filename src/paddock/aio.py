@@ -24,23 +24,26 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 
 from paddock.api import model as trio_model
 from paddock.api import request as trio_request
-from paddock.api.facades import ModelFacade, RequestFacade, RuntimeFacade
+from paddock.api import session as trio_session
+from paddock.api.facades import ModelFacade, RequestFacade, RuntimeFacade, SessionFacade
 from paddock.api.model import Message, Prompt
 from paddock.api.portal import Configuration, TrioThread
 from paddock.api.runtime import TreeNode
+from paddock.api.session import Said
 from paddock.cache.statistics import CacheStatistics
 from paddock.config import ModelConfig
 from paddock.engine.requests.results import Completion, Delta
 from paddock.engine.statistics import ModelStatistics
 from paddock.errors import RuntimeClosed
+from paddock.sessions.turns import Turn
 
-__all__ = ["Model", "Request", "Runtime", "open_runtime"]
+__all__ = ["Model", "Request", "Runtime", "Session", "SessionReply", "open_runtime"]
 
 T = TypeVar("T")
 
@@ -124,7 +127,7 @@ class Request(RequestFacade):
     A consumer that reads slowly pauses its own row of the batch and nobody else's.
     """
 
-    async def __aenter__(self) -> Request:
+    async def __aenter__(self) -> Self:
         """Waits until the request is accepted into the queue; raises why it is not."""
         try:
             await _call(self._thread, self._enter)
@@ -164,6 +167,93 @@ class Request(RequestFacade):
         """
         self._deltas.clear()
         return await _call(self._thread, self._request.result)
+
+
+class SessionReply(Request):
+    """Made by ``session.stream``; to be entered once with ``async with``, and used as a :class:`Request`.
+
+    The turn is part of the session once all of it has been read: by iterating to the end, by :meth:`result` or by
+    :meth:`turn`. Before that, leaving the block, a cancel or an error leave the session as it was.
+    """
+
+    _request: trio_session.SessionReply
+
+    def __init__(self, reply: trio_session.SessionReply, thread: TrioThread) -> None:
+        super().__init__(reply, thread)
+        self._request = reply
+
+    async def turn(self) -> Turn:
+        """The whole reply as a turn of the session, once it is complete and recorded; deltas not read yet are let go.
+
+        Raises the request's error, SessionNotSaved, SessionInterrupted.
+        """
+        self._deltas.clear()
+        return await _call(self._thread, self._request.turn)
+
+
+class Session(SessionFacade):
+    """One conversation with one model; made by ``model.session``. Usable by any number of tasks at once.
+
+    Turns happen one after another, in the order in which they were asked for. What a turn added is on disk when it is
+    reported. A turn that fails or is cancelled leaves the session as it was.
+    """
+
+    async def say(self, said: Said, **arguments: Any) -> Turn:
+        """Says something and returns the turn with the whole reply, once it is recorded.
+
+        ``said`` is a text of the user's, one message, or several (a tool's results, say). The keyword arguments are
+        those of ``model.complete``. Cancelling the task before the reply is complete leaves the session as it was.
+
+        Raises SessionBusy with ``wait=False``, ContextOverflow where the conversation no longer fits, SessionNotFound,
+        SessionDamaged, SessionNotSaved, the errors of ``model.chat``.
+        """
+        return await _call(self._thread, partial(self._session.say, said, **arguments))
+
+    def stream(self, said: Said, **arguments: Any) -> SessionReply:
+        """The same as an async context manager that yields deltas:
+
+            async with session.stream("And then?") as reply:
+                async for delta in reply: ...
+
+        Entering it waits for the turns before it. The turn is recorded when the reply was read to its end. Raises
+        InvalidParameter at once.
+        """
+        return SessionReply(self._session.stream(said, **arguments), self._thread)
+
+    async def history(self) -> tuple[Turn, ...]:
+        """All turns, the first one first. Raises SessionNotFound, SessionDamaged, SessionStoreUnusable."""
+        return await _call(self._thread, self._session.history)
+
+    async def fork(self, at: int | None = None, id: str | None = None) -> Session:
+        """A second conversation that begins with the first ``at`` turns of this one, by default all.
+
+        Both share what is cached of those. ``id`` names it, by default something random.
+        Raises InvalidParameter, SessionExists, SessionNotFound, SessionDamaged, SessionStoreUnusable.
+        """
+        return Session(await _call(self._thread, partial(self._session.fork, at, id)), self._thread)
+
+    async def rewind(self, to: int) -> None:
+        """Forgets all turns but the first ``to``, once no turn is under way.
+
+        Raises InvalidParameter, SessionBusy, SessionNotFound, SessionDamaged, SessionStoreUnusable.
+        """
+        await _call(self._thread, partial(self._session.rewind, to))
+
+    async def hibernate(self) -> None:
+        """Sends the session to sleep, once no turn is under way.
+
+        What is cached of it goes to disk, where there is a disk tier, and its process ends. The next turn goes on bit
+        for bit, here or in another process, with or without what is cached.
+        Raises SessionBusy, SessionNotFound, SessionDamaged, SessionStoreUnusable.
+        """
+        await _call(self._thread, self._session.hibernate)
+
+    async def delete(self) -> None:
+        """Deletes the session with all its turns, once none is under way, and what is cached of it. Idempotent.
+
+        Raises SessionBusy, SessionStoreUnusable.
+        """
+        await _call(self._thread, self._session.delete)
 
 
 class Model(ModelFacade):
@@ -233,6 +323,27 @@ class Model(ModelFacade):
         return await _call(
             self._thread, partial(self._model.tokenize, text, add_special=add_special, parse_special=parse_special)
         )
+
+    async def session(
+        self,
+        id: str,
+        *,
+        tenant: str = "default",
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        wait: bool = True,
+    ) -> Session:
+        """The conversation of this name: a new one, or that which was held before, in this process or another.
+
+        ``tenant`` says whose it is: another tenant's sessions, and what is cached of them, are out of reach.
+        ``system`` and ``tools`` are fixed when the session is made; later they may be left out. ``wait=False``: a turn
+        that is asked for while another is under way raises SessionBusy at once.
+
+        Raises InvalidParameter, ChatTemplateMissing, SessionModelMismatch for a session that was held with another
+        model file, SessionDamaged, SessionStoreUnusable.
+        """
+        session = partial(self._model.session, id, tenant=tenant, system=system, tools=tools, wait=wait)
+        return Session(await _call(self._thread, session), self._thread)
 
     async def statistics(self) -> ModelStatistics:
         """Counters and state of this model. Raises ModelNotLoaded."""

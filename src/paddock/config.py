@@ -170,6 +170,9 @@ class RuntimeConfig:
     """Most bytes of the disk tier in ``cache_dir``; 0 for none."""
     cache_block_tokens: int = attrs.field(default=64, validator=_whole(16, 1024))
     """Tokens in a block of the prefix cache: what is shared, stored and restored are whole blocks."""
+    state_dir: str | Path | None = attrs.field(default=None, validator=_folder)
+    """Folder in which sessions are kept; by default ``paddock`` in the user's folder for state. It is made when the
+    first session is opened."""
     shutdown_timeout: float = attrs.field(default=10.0, validator=_seconds(0.0))
     """Seconds that closing the runtime may take before what is left is killed."""
 

@@ -43,6 +43,15 @@ __all__ = [
     "RuntimeClosed",
     "SamplingFailed",
     "SequenceStateError",
+    "SessionBusy",
+    "SessionDamaged",
+    "SessionError",
+    "SessionExists",
+    "SessionInterrupted",
+    "SessionModelMismatch",
+    "SessionNotFound",
+    "SessionNotSaved",
+    "SessionStoreUnusable",
     "TruncatedGguf",
     "UnsupportedArchitecture",
     "WorkerBusy",
@@ -368,7 +377,7 @@ class CacheMemoryExhausted(CacheError):
 
 
 class CacheFolderUnusable(CacheError):
-    """The folder of the disk tier cannot be used; serving goes on without it. Free it, or choose another ``cache_dir``."""
+    """The folder of the disk tier cannot be used; serving goes on without it. Free it, or choose another one."""
 
     def __init__(self, path: str | Path, problem: str) -> None:
         super().__init__(f"cache folder {str(path)!r} cannot be used: {problem}; free it or choose another cache_dir")
@@ -382,4 +391,86 @@ class BlockRefused(CacheError):
     def __init__(self, fault: str, problem: str) -> None:
         super().__init__(f"stored block refused ({fault}): {problem}; it is computed again")
         self.fault = fault
+        self.problem = problem
+
+
+# --- sessions -------------------------------------------------------------------------------------------
+
+
+class SessionError(PaddockError):
+    """A session cannot do what was asked; it is as it was before. Other sessions are not affected."""
+
+
+class SessionBusy(SessionError):
+    """Another turn of the session is under way, in process ``pid``. Try again, or use ``wait=True``."""
+
+    def __init__(self, session_id: str, pid: int | None) -> None:
+        where = "" if pid is None else f" in process {pid}"
+        super().__init__(f"session {session_id!r} has a turn under way{where}; try again when it has ended")
+        self.session_id = session_id
+        self.pid = pid
+
+
+class SessionNotFound(SessionError):
+    """The session was deleted; ``model.session()`` makes one of that name anew."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {session_id!r} does not exist any more; open it anew with model.session()")
+        self.session_id = session_id
+
+
+class SessionExists(SessionError):
+    """A fork was to be given the name of a session that there is; choose another, or delete that one first."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"session {session_id!r} exists already; choose another id, or delete it first")
+        self.session_id = session_id
+
+
+class SessionModelMismatch(SessionError):
+    """The session was held with another model file, whose tokens mean nothing to this one."""
+
+    def __init__(self, session_id: str, held_with: str, model: str) -> None:
+        super().__init__(
+            f"session {session_id!r} was held with another model (then served as {held_with!r}), not with the file "
+            f"behind {model!r}; load that one, or choose another id"
+        )
+        self.session_id = session_id
+        self.held_with = held_with
+        self.model = model
+
+
+class SessionDamaged(SessionError):
+    """What is stored of the session contradicts itself. Nothing was changed; rewind does not help, delete it."""
+
+    def __init__(self, session_id: str, problem: str) -> None:
+        super().__init__(f"session {session_id!r} is damaged: {problem}; restore the file from a copy, or delete it")
+        self.session_id = session_id
+        self.problem = problem
+
+
+class SessionInterrupted(SessionError):
+    """The session's own process ended during the turn; a defect. Nothing was recorded, say it again."""
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"the process of session {session_id!r} ended during the turn; it was not recorded, try again")
+        self.session_id = session_id
+
+
+class SessionNotSaved(SessionError):
+    """A reply was complete but could not be recorded, so the session is as before; ``reply`` is its text."""
+
+    def __init__(self, session_id: str, problem: str, reply: str) -> None:
+        super().__init__(f"the turn of session {session_id!r} could not be recorded: {problem}; the reply is in .reply")
+        self.session_id = session_id
+        self.problem = problem
+        self.reply = reply
+
+
+class SessionStoreUnusable(SessionError):
+    """The file with the sessions cannot be used; it was left as it is. Free it, or choose another ``state_dir``."""
+
+    def __init__(self, path: str | Path, problem: str) -> None:
+        super().__init__(f"session store {str(path)!r} cannot be used: {problem}; choose another state_dir, or mend it")
+        self.path = str(path)
         self.problem = problem

@@ -12,7 +12,7 @@ import paddock
 import paddock.aio
 import paddock.blocking
 
-CLASSES = ("Model", "Request", "Runtime")
+CLASSES = ("Model", "Request", "Runtime", "Session", "SessionReply")
 ONLY_ON_TRIO = {"Model": {"supervisor"}}
 """A pid is for the trio thread; elsewhere ``runtime.tree()`` shows what it leads to."""
 PROTOCOL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__aiter__": "__iter__", "__anext__": "__next__"}
@@ -27,7 +27,7 @@ def methods(owner: type) -> dict[str, Any]:
     found = {name: getattr(owner, name) for name in public_names(owner)}
     for asynchronous, synchronous in PROTOCOL.items():
         for name in (asynchronous, synchronous):
-            if name in vars(owner):
+            if hasattr(owner, name):
                 found[asynchronous] = getattr(owner, name)
     return {name: value for name, value in found.items() if inspect.isfunction(value)}
 

@@ -10,13 +10,14 @@ from paddock.api.model import Model
 from paddock.api.portal import TrioThread
 from paddock.api.request import Request
 from paddock.api.runtime import Runtime
+from paddock.api.session import Session
 from paddock.config import ModelConfig, RuntimeConfig
 from paddock.engine.requests.actor import RequestProgress
 from paddock.engine.requests.results import Delta
 from paddock.models.facts import ModelFacts
 from paddock.native.exactness.certificate import Certificate
 
-__all__ = ["ModelFacade", "RequestFacade", "RuntimeFacade"]
+__all__ = ["ModelFacade", "RequestFacade", "RuntimeFacade", "SessionFacade"]
 
 ModelT = TypeVar("ModelT")
 
@@ -102,6 +103,32 @@ class RequestFacade:
 
     def __repr__(self) -> str:
         return f"<{type(self).__module__}.Request {self.id} {self.progress.phase}>"
+
+
+class SessionFacade:
+    """A conversation, seen from elsewhere."""
+
+    def __init__(self, session: Session, thread: TrioThread) -> None:
+        self._session = session
+        self._thread = thread
+
+    @property
+    def id(self) -> str:
+        """Its name among its tenant's sessions."""
+        return self._session.id
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self._session.tenant
+
+    @property
+    def system(self) -> str | None:
+        """The system message that stands before the conversation; None where there is none."""
+        return self._session.system
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.Session {self.id!r}>"
 
 
 class ModelFacade:

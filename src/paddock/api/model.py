@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import attrs
@@ -12,7 +13,10 @@ import trio
 
 import supervisors as sup
 from paddock.api.request import Request
+from paddock.api.session import Session
+from paddock.cache.client import KvStore
 from paddock.config import ModelConfig
+from paddock.engine.caching.fingerprint import fingerprint_of
 from paddock.engine.requests.actor import RequestActor, RequestProgress, RequestSpec
 from paddock.engine.requests.delivery import Delivery
 from paddock.engine.requests.logits_hook import LogitsProcessor
@@ -22,12 +26,16 @@ from paddock.engine.served import ServedModel
 from paddock.engine.statistics import ModelStatistics
 from paddock.engine.tree import RESTART_SECONDS, machine_key, port_of, requests_key
 from paddock.engine.worker.messages import TokenizeText, WorkerInfo, WorkerStatus
-from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotLoaded, WorkerDied
+from paddock.errors import CacheError, ChatTemplateMissing, InvalidParameter, ModelNotFound, ModelNotLoaded, WorkerDied
 from paddock.models.facts import ModelFacts
 from paddock.native.exactness.certificate import Certificate
 from paddock.sampling.parameters import SamplingParameters
+from paddock.sessions.conversation import Conversation, SessionFacts
+from paddock.sessions.host import SessionHost
+from paddock.sessions.turns import checked_key
 from paddock.text.chat import ChatTemplate
 from paddock.text.detokenizer import detokenize
+from paddock.text.messages import validate_tools
 
 __all__ = ["Model"]
 
@@ -57,12 +65,17 @@ class Model:
         served: ServedModel,
         registry: sup.Registry,
         supervisor: sup.Pid[Any],
+        sessions: SessionHost,
+        store: KvStore | None,
     ) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._fingerprint: str | None = None
         self._name = name
         self._config = config
         self._served = served
-        self._registry = registry
         self._machine = registry.via(machine_key(name))
+        self._requests = registry.via(requests_key(name))
         self._supervisor = supervisor
         self._template: ChatTemplate | None = None
 
@@ -180,6 +193,53 @@ class Model:
             raise InvalidParameter("tokens", max(ids), f"token ids are 0 to {n_vocab - 1}")
         return detokenize(self._served.table, ids).decode("utf-8", "replace")
 
+    # --- sessions -----------------------------------------------------------------------------------------
+
+    async def session(
+        self,
+        id: str,
+        *,
+        tenant: str = "default",
+        system: str | None = None,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        wait: bool = True,
+    ) -> Session:
+        """The conversation of this name: a new one, or that which was held before, in this process or another.
+
+        ``tenant`` says whose it is: another tenant's sessions, and what is cached of them, are out of reach.
+        ``system`` and ``tools`` are fixed when the session is made; later they may be left out. ``wait=False``: a turn
+        that is asked for while another is under way raises SessionBusy at once.
+
+        A checkpoint. Raises InvalidParameter, ChatTemplateMissing, SessionModelMismatch for a session that was held
+        with another model file, SessionDamaged, SessionStoreUnusable.
+        """
+        key = checked_key(tenant, id)
+        if system is not None:
+            _checked_text("system", system)
+        _check_flags(wait=wait)
+        definitions = tuple(validate_tools(tools) or ())
+        self._chat_template()
+        if self._fingerprint is None:
+            self._fingerprint = await _fingerprint(self._served.facts.path)
+        facts = SessionFacts(key, self._fingerprint, self._name, system, definitions)
+        found = await self._sessions.open(facts)
+        for name, given, kept in (("system", system, found.system), ("tools", definitions, found.tools)):
+            if given and given != kept:
+                raise InvalidParameter(name, given, "what the session was made with; leave it out")
+        return Session(self, self._sessions, found, wait=wait)
+
+    async def _put_to_sleep(self, conversation: Conversation) -> None:
+        """Has what is cached of a conversation written to disk. Nothing here fails: what is lost is computed again."""
+        cache = self._served.cache
+        if self._store is not None and cache is not None:
+            try:
+                await self._store.flush(cache.handle)
+            except CacheError:
+                pass
+
+    async def _forget(self, conversation: Conversation) -> None:
+        """Has what is cached of a conversation dropped."""
+
     # --- state --------------------------------------------------------------------------------------------
 
     async def statistics(self) -> ModelStatistics:
@@ -243,7 +303,7 @@ class Model:
     ) -> Request:
         """A request that has been checked and not started, see :meth:`_spec`."""
         spec = self._spec(prompt, arguments, streaming=streaming, rendered=rendered, generated=generated)
-        return Request(spec, self._child(spec), self._registry.via(requests_key(self._name)), self._supervisor)
+        return Request(spec, self._child(spec), self._requests, self._supervisor)
 
     def _spec(
         self,
@@ -296,6 +356,14 @@ class Model:
 
     def __repr__(self) -> str:
         return f"<paddock.Model {self._name!r} n_ctx={self.n_ctx} exactness={self.exactness!r}>"
+
+
+async def _fingerprint(path: Path) -> str:
+    """Only reads: a file system that hangs must not hold up who gives up."""
+    try:
+        return await trio.to_thread.run_sync(fingerprint_of, path, abandon_on_cancel=True)
+    except OSError as error:
+        raise ModelNotFound(path, f"it cannot be read: {error}") from error
 
 
 def _checked_prompt(prompt: object) -> bytes | tuple[int, ...]:

@@ -46,6 +46,7 @@ from paddock.errors import (
 from paddock.models.facts import ModelFacts, facts_of
 from paddock.models.gguf_header import read_header
 from paddock.models.references import resolve
+from paddock.sessions.host import SessionHost
 from paddock.telemetry.loggers import get_logger
 
 __all__ = ["Runtime", "TreeNode", "open_runtime"]
@@ -78,9 +79,11 @@ class Runtime:
         node: sup.Node,
         root: sup.Pid[Any],
         models: sup.Pid[Any],
+        sessions: SessionHost,
         store: KvStore | None = None,
     ) -> None:
         self._config = config
+        self._sessions = sessions
         self._store = store
         self._node = node
         self._root = root
@@ -179,7 +182,7 @@ class Runtime:
                 with trio.CancelScope(shield=True):
                     await self._terminate(supervisor, config)
         assert served is not None
-        model = Model(name, config, served, registry, supervisor)
+        model = Model(name, config, served, registry, supervisor, self._sessions, self._store)
         self._models[name] = model
         return model
 
@@ -293,6 +296,12 @@ def _cache_dir(config: RuntimeConfig) -> Path:
     return platformdirs.user_cache_path("paddock", appauthor=False)
 
 
+def _state_dir(config: RuntimeConfig) -> Path:
+    if config.state_dir is not None:
+        return Path(config.state_dir)
+    return platformdirs.user_state_path("paddock", appauthor=False)
+
+
 def _config(source: str | Path | ModelConfig, options: dict[str, Any]) -> ModelConfig:
     known = sorted(field.name for field in attrs.fields(ModelConfig) if field.name != "source")
     for name in options:
@@ -362,7 +371,8 @@ async def open_runtime(config: RuntimeConfig | str | Path | None = None) -> Asyn
         root = await node.start(sup.Supervisor, flags, children, label="paddock")
         pid = node.registry.whereis("models")
         assert pid is not None
-        runtime = Runtime(config, node, root, pid, store)
+        sessions = SessionHost(_state_dir(config), node.registry, root)
+        runtime = Runtime(config, node, root, pid, sessions, store)
         try:
             for model in config.models:
                 await runtime.load_model(model)
@@ -370,6 +380,8 @@ async def open_runtime(config: RuntimeConfig | str | Path | None = None) -> Asyn
         finally:
             runtime._close()
             await _stop_tree(root, config.shutdown_timeout)
+            with trio.CancelScope(shield=True):
+                await sessions.close()
 
 
 async def _stop_tree(root: sup.Pid[Any], seconds: float) -> None:

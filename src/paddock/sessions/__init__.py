@@ -1,0 +1,1 @@
+"""Conversations: their turns, how a turn continues the one before, and where they are kept."""
