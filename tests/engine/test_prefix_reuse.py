@@ -172,6 +172,47 @@ async def test_a_prompt_is_not_restored_for_another_recipe_or_another_context(
             await cache.settled()
 
 
+async def test_two_models_of_one_file_each_restore_their_own_blocks_and_share_those_on_disk(
+    tiny_model_path: Path, tmp_path: Path
+) -> None:
+    async with cached(tiny_model_path, tmp_path) as one:
+        options: dict[str, Any] = {"n_ctx": 1024, "n_seq_max": 12, "n_threads": 1, "isolation": "thread"}
+        second = await one.runtime.load_model(tiny_model_path, name="second", probe_seconds=0.0, **options)
+        two = Cached(one.runtime, second)
+        first = await one.complete(PROMPTS[0])
+        await one.settled()
+        shared = await two.complete(PROMPTS[0])
+        assert shared.usage.cached_tokens == len(PROMPTS[0]) // BLOCK * BLOCK
+        for cache in (one, two):
+            again = await cache.complete(PROMPTS[0])
+            assert (again.token_ids, again.logprobs) == (first.token_ids, first.logprobs)
+            assert again.usage.cached_tokens == len(PROMPTS[0]) // BLOCK * BLOCK
+        assert (await one.statistics()).verification_failures == 0
+
+
+async def test_a_conversation_goes_on_behind_its_own_reply(model_path: Path) -> None:
+    """With flags that say which tokens were generated; the blocks of the reply are as good as those of the prompt."""
+    question = tokens_of(30, 50)
+    expected: list[paddock.Completion] = []
+    for options in ({"prefix_cache": False}, {}):
+        turns: list[paddock.Completion] = []
+        async with cached(model_path, **options) as cache:
+            tokens, flags = list(SHARED), bytes(len(SHARED))
+            for turn in range(3):
+                arguments = {"max_tokens": 90, "seed": turn, "ignore_eos": True, "logprobs": 1, **WILD}
+                request = cache.model._request(tokens, arguments, streaming=False, generated=flags)
+                async with request:
+                    turns.append(await request.result())
+                if cache.model.config.prefix_cache:
+                    await cache.settled()
+                    assert turns[-1].usage.cached_tokens == (len(flags) - len(question)) // BLOCK * BLOCK or turn == 0
+                reply = list(turns[-1].token_ids)
+                tokens = [*tokens, *reply, *question]
+                flags = flags + b"\1" * len(reply) + bytes(len(question))
+        expected = expected or turns
+    assert turns == expected
+
+
 async def test_without_a_prefix_cache_nothing_is_restored_or_saved(tiny_model_path: Path) -> None:
     for options in ({"prefix_cache": False}, {"ram": 0}):
         async with cached(tiny_model_path, **options) as cache:

@@ -15,7 +15,6 @@ from paddock.cache.keys import Chain
 from paddock.engine.batching.policy import DecodeRow, Plan, PrefillRow
 from paddock.engine.batching.recipes import Recipe
 from paddock.engine.batching.sequences import Lease
-from paddock.engine.caching.prefix import generated_matters
 from paddock.engine.requests.messages import Admit
 from paddock.engine.worker.protocol import OpenSequence
 from paddock.native.batch import Chunk, SampleMode
@@ -67,7 +66,7 @@ class Running:
     @classmethod
     def admitted(cls, message: Admit, step: int, recipe: Recipe) -> Running:
         flags = bytearray(len(message.prompt) + len(message.reply))
-        if generated_matters(recipe):
+        if recipe.separates_generated:
             flags[: len(message.prompt)] = message.generated or bytes(len(message.prompt))
             flags[len(message.prompt) :] = bytes([_GENERATED]) * len(message.reply)
         return cls(

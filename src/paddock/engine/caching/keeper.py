@@ -17,7 +17,7 @@ from paddock.cache.keys import Identity
 from paddock.engine.caching.fingerprint import fingerprint_of
 from paddock.engine.caching.identity import identity_of
 from paddock.engine.caching.messages import CacheOpened, OpenCache, ServedCache
-from paddock.engine.caching.prefix import ChainRules, generated_matters
+from paddock.engine.caching.prefix import ChainRules
 from paddock.engine.plan import ModelPlan
 from paddock.engine.worker.protocol import Loaded
 from paddock.errors import CacheError
@@ -96,7 +96,7 @@ class ArenaKeeper(sup.GenServer):
             identity=identity.digest(),
             block_tokens=identity.block_tokens,
             minimum_chunk=recipe.minimum_chunk,
-            by_tokens_alone=not generated_matters(recipe),
+            by_tokens_alone=not recipe.separates_generated,
         )
 
     async def _fingerprint(self) -> str:

@@ -5,14 +5,8 @@ from __future__ import annotations
 import attrs
 
 from paddock.cache.keys import Chain, root_key
-from paddock.engine.batching.recipes import Recipe
 
-__all__ = ["ChainRules", "chain_of", "generated_matters"]
-
-
-def generated_matters(recipe: Recipe) -> bool:
-    """Whether a generated token's cells differ from those of the same token in a prompt, or may."""
-    return recipe.separate_prefill and not recipe.tokens_alone
+__all__ = ["ChainRules", "chain_of"]
 
 
 @attrs.frozen
