@@ -26,7 +26,6 @@ _SHORT_PROMPT = 24
 _LONG_PROMPT = 290
 """With the reply beyond 256 tokens, hence attention over 512 cells."""
 _REPLY = 6
-_OTHER_THREADS = 2
 _RUNS_OF_LONG = 5
 """About so many times the long prompt is computed."""
 
@@ -56,7 +55,7 @@ class _Probe:
         self._stopping = stopping
         self._runner = Runner(context, n_vocab, rules, self._check_time)
         self._threads = context.parameters.n_threads
-        self._others = 1 if self._threads > 1 else _OTHER_THREADS
+        self._others = self._threads - 1 if self._threads > 1 else 2
         names = ["save_restore", "sequence_id", "neighbours", "chunks"]
         names += ["token_by_token", "reply_as_prompt"] if rules.tokens_alone else []
         self._results = {name: CheckResult(name, "not_run", 0, "there was no time") for name in [*names, "threads"]}
@@ -94,14 +93,14 @@ class _Probe:
         expected, moved = runner.moving(talk, name=last)
         seconds = time.monotonic() - began
         self._judge("save_restore", talk, expected, lambda: moved)
-        if everything:
-            self._judge("sequence_id", talk, expected, lambda: runner.alone(talk, name=last))
         other = runner.n_seq_max // 2
         self._judge(
             "neighbours", talk, expected, lambda: runner.beside_others(talk, name=other, seed=self._seed, most=100)
         )
-        if self._results["neighbours"].outcome == "passed" and self._results["sequence_id"].outcome == "passed":
-            self._results["sequence_id"] = CheckResult("sequence_id", "passed", len(talk))  # it had another id
+        if self._results["neighbours"].outcome == "passed":
+            self._results["sequence_id"] = CheckResult("sequence_id", "passed", len(talk))  # it had another id there
+        else:  # to tell which of the two it was
+            self._judge("sequence_id", talk, expected, lambda: runner.alone(talk, name=last))
         self._judge("chunks", talk, expected, lambda: runner.alone(talk, sizes=self._chunk_sizes(n_prompt)))
         if self._rules.tokens_alone:
             self._judge("reply_as_prompt", talk, expected, lambda: runner.as_prompt(talk))
