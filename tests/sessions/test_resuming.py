@@ -1,0 +1,76 @@
+"""A conversation that was put to sleep, or whose process ended, goes on byte for byte as one that was not."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from speaker import as_json
+from talking import GREEDY, SAYINGS, WILD, how, talking
+
+TURNS = 12
+
+CASES = [
+    ("cria", "process", WILD, {"disk": True}, True),
+    ("tiny_model_path", "thread", WILD, {"disk": True}, True),
+    ("tiny_k_quant_model_path", "process", WILD, {"disk": True}, False),
+    ("tiny_k_quant_model_path", "thread", GREEDY, {"ram": 0}, True),
+]
+
+
+def speak(**order: Any) -> Any:
+    """The history after some turns in a process of their own."""
+    ended = subprocess.run(
+        [sys.executable, Path(__file__).with_name("speaker.py"), json.dumps(order)],
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    return json.loads(ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("name", "isolation", "sampling", "cache", "hibernate"),
+    CASES,
+    ids=[f"{name}-{isolation}-{'greedy' if sampling is GREEDY else 'wild'}" for name, isolation, sampling, *_ in CASES],
+)
+async def test_turns_in_several_processes_among_other_conversations_equal_the_unbroken_conversation(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    name: str,
+    isolation: str,
+    sampling: dict[str, Any],
+    cache: dict[str, Any],
+    hibernate: bool,
+) -> None:
+    source = name if name == "cria" else str(request.getfixturevalue(name))
+    async with talking(source, tmp_path / "unbroken") as here:
+        session = await here.model.session("main")
+        for number in range(TURNS):
+            await session.say(SAYINGS[number % len(SAYINGS)], **how(number, **sampling))
+        unbroken = as_json(await session.history())
+    cuts = sorted(random.Random(name + isolation).sample(range(1, TURNS), 2))
+    broken = None
+    for first, last in zip([0, *cuts], [*cuts, TURNS], strict=True):
+        broken = await trio.to_thread.run_sync(
+            partial(
+                speak,
+                source=source,
+                folder=str(tmp_path / "broken"),
+                options={"isolation": isolation, **cache},
+                first=first,
+                last=last,
+                sampling=sampling,
+                others=6,
+                hibernate=hibernate,
+            )
+        )
+    assert broken == unbroken
