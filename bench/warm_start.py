@@ -86,7 +86,12 @@ async def one_round(path: Path, folder: Path, number: int, options: argparse.Nam
 
     prefix = [rng.randrange(300, 300 + n_vocab) for _ in range(options.tokens)]
     config = paddock.RuntimeConfig(cache_dir=folder, ram_cache_bytes=4 << 30, disk_cache_bytes=32 << 30)
-    model_options: dict[str, Any] = {"n_ctx": options.tokens + 64, "n_seq_max": 4, "n_threads": options.threads}
+    model_options: dict[str, Any] = {
+        "n_ctx": options.tokens + 64,
+        "n_seq_max": 4,
+        "n_threads": options.threads,
+        "probe_seconds": 0.0,
+    }
     taken: dict[str, dict[str, float]] = {}
     async with paddock.open_runtime(config) as runtime:
         model = await runtime.load_model(path, name="bench", **model_options)
@@ -112,7 +117,7 @@ async def pauses(path: Path, options: argparse.Namespace) -> dict[str, float]:
     config = paddock.RuntimeConfig(ram_cache_bytes=4 << 30)
     async with paddock.open_runtime(config) as runtime:
         model = await runtime.load_model(
-            path, name="bench", n_ctx=options.tokens + 256, n_seq_max=6, n_threads=options.threads
+            path, name="bench", n_ctx=options.tokens + 256, n_seq_max=6, n_threads=options.threads, probe_seconds=0.0
         )
         await model.complete(prefix, max_tokens=1)
         await saved(runtime, model)
