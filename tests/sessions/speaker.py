@@ -1,6 +1,6 @@
 """A process that holds some turns of a session and ends: ``python speaker.py JSON``.
 
-``{"source", "folder", "options", "first", "last", "sampling", "others", "hibernate"}`` -> the history on stdout, as JSON.
+``{"source", "folder", "options", "first", "last", "sampling", "others", "hibernate"}`` -> the history as JSON.
 Meanwhile ``others`` other conversations run on the same model.
 """
 

@@ -105,7 +105,7 @@ async def _extended(
         return len(prompt) + kept, []
     tokens = await tokenize(rest, False)
     last = reply[kept - 1] if kept else prompt[-1]
-    if table.add_space_prefix and last not in table.control and _bytes(table, tokens) == b" " + rest.encode():
+    if last not in table.control and _begins_with_more_space(table, tokens, rest):
         in_mid_text = await _tokens_in_mid_text(rest, table, tokenize)
         if in_mid_text is None:
             return None
@@ -126,9 +126,14 @@ async def _tokens_in_mid_text(rest: str, table: PieceTable, tokenize: Tokenizer)
     for anchor in _ANCHORS:
         front, tokens = await tokenize(anchor, False), await tokenize(anchor + rest, False)
         behind = tokens[len(front) :]
-        if tokens[: len(front)] == front and _bytes(table, behind) == rest.encode():
+        if tokens[: len(front)] == front and not _begins_with_more_space(table, behind, rest):
             return behind
     return None
+
+
+def _begins_with_more_space(table: PieceTable, tokens: Sequence[int], text: str) -> bool:
+    spelt = _bytes(table, tokens)
+    return len(spelt) - len(spelt.lstrip(b" ")) > len(text) - len(text.lstrip(" "))
 
 
 def kept_reply(table: PieceTable, prompt: Sequence[int], reply: Sequence[int], text: str) -> tuple[int, str]:
