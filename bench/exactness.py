@@ -57,6 +57,7 @@ SCHEDULES: dict[str, dict[str, Any]] = {
     "canonical": {"rules": APART, "repack": True},
     "canonical, not repacked": {"rules": APART, "repack": False},
     "canonical, pairs": {"rules": APART, "repack": True, "context": {"pair_rows": True}},
+    "canonical, single rows": {"rules": APART | {"decode_row_cap": 1}, "repack": False},
     "canonical, chunks of 8, 7 rows": {
         "rules": APART | {"minimum_chunk": 8, "decode_row_cap": 7}, "repack": False
     },

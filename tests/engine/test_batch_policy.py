@@ -121,7 +121,7 @@ def test_any_mix_of_requests_finishes_and_no_stream_waits_for_more_than_one_chun
         ({"q4_0", "q8_0"}, None, False, True),
         ({"q5_0", "q4_1", "tq2_0"}, None, False, False),
         ({"q4_K", "q6_K"}, 7, False, False),
-        ({"q4_0", "q6_K"}, 7, False, False),
+        ({"q4_0", "q6_K"}, 7, False, True),
         ({"iq4_xs"}, 7, False, False),
         ({"iq4_nl"}, None, True, False),
         ({"f16"}, None, True, False),
@@ -137,6 +137,14 @@ def test_the_canonical_recipe_follows_the_matrix_types(types: set[str], cap: int
     assert recipe.separates_generated
     assert not recipe.flash_attention
     assert not recipe.environment
+
+
+@pytest.mark.parametrize("n_seq_max", [1, 2, 3])
+def test_where_few_sequences_can_run_each_row_is_computed_by_itself_instead_of_in_pairs(n_seq_max: int):
+    recipe = recipe_for("preferred", {"f16", "q6_K"}, n_seq_max=n_seq_max)
+    assert (recipe.pair_rows, recipe.decode_row_cap) == ((False, 1) if n_seq_max < 3 else (True, 5))
+    assert recipe_for("preferred", {"q8_0"}, n_seq_max=n_seq_max).decode_row_cap is None
+    assert recipe_for("preferred", {"f16"}, recipe="invariant", n_seq_max=n_seq_max).pair_rows
 
 
 def test_tiles_are_off_where_the_rows_of_one_expert_would_decide():

@@ -73,7 +73,11 @@ def plan_model(
     if n_ctx > trained:
         raise InvalidConfiguration("n_ctx", f"{n_ctx} exceeds the {trained} tokens the model was trained for")
     recipe = recipe_for(
-        config.exactness, facts.matrix_types, recipe=config.exactness_recipe, mixture=facts.n_expert > 0
+        config.exactness,
+        facts.matrix_types,
+        recipe=config.exactness_recipe,
+        mixture=facts.n_expert > 0,
+        n_seq_max=config.n_seq_max,
     )
     threads = config.n_threads if config.n_threads is not None else default_threads(facts.file_size)
     load = Load(

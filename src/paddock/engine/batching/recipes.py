@@ -9,7 +9,8 @@ llama.cpp picks its CPU kernels by the weights' types and by the number of rows,
 the pinned version with ``bench/exactness.py``; ``docs/exactness.md`` says what was tried):
 
 * F16, BF16, F32 (the router of a mixture of experts) and IQ4_NL matrices have a kernel of their own for one row: rows
-  are *paired*, a single one gets a padding row beside it.
+  are *paired*, a single one gets a padding row beside it. Where no more than two sequences can run, each is computed by
+  itself instead, which is cheaper for one.
 * K- and I-quants have tiles from 8 rows on: prompts in chunks of 8 and more, at most 7 generated rows. In a mixture of
   experts the rows of *one expert* count, which depends on the prompt: tiles are switched off there.
 
@@ -91,6 +92,8 @@ FAST = Recipe(
 
 _ONE_ROW_APART = frozenset({"f16", "bf16", "f32", "iq4_nl"})
 """Types with a kernel for one row that gives other bytes than the one for several."""
+_FEW_SEQUENCES = 2
+"""So many rows one after another are cheaper than a pass of two, whose kernel is made for many."""
 _REPACKED_ALIKE = frozenset({"q8_0", "q4_0", "q6_K"})
 """Types that are not repacked (Q8_0 and Q6_K on x86), or whose repacked kernels give every row the same bytes."""
 
@@ -100,13 +103,18 @@ def _tiled(name: str) -> bool:
 
 
 def recipe_for(
-    exactness: str, matrix_types: Collection[str], *, recipe: str = "canonical", mixture: bool = False
+    exactness: str,
+    matrix_types: Collection[str],
+    *,
+    recipe: str = "canonical",
+    mixture: bool = False,
+    n_seq_max: int = 8,
 ) -> Recipe:
     """The cheapest variant of ``recipe`` ("canonical", "invariant") that is exact for these weights.
 
     ``exactness`` is ``"required"``, ``"preferred"`` or ``"off"``; ``matrix_types`` are the ggml names of the types of
     all tensors of two dimensions and more (a vector takes part in no matrix product); ``mixture`` says that the model
-    is one of experts.
+    is one of experts; ``n_seq_max`` is the number of sequences that may run at once.
     """
     if exactness == "off":
         return FAST
@@ -118,10 +126,15 @@ def recipe_for(
             return attrs.evolve(INVARIANT, pair_rows=True, separate_prefill=True)
         return INVARIANT
     repack = _REPACKED_ALIKE.issuperset(matrix_types)
-    chosen = attrs.evolve(CANONICAL, use_extra_bufts=repack, pair_rows=pairs)
+    chosen = attrs.evolve(CANONICAL, use_extra_bufts=repack)
     if tiled and mixture:
-        return attrs.evolve(chosen, environment=(TILES_OFF,))
-    if tiled:
+        chosen = attrs.evolve(chosen, environment=(TILES_OFF,))
+    elif tiled:
+        chosen = attrs.evolve(chosen, minimum_chunk=8, decode_row_cap=7)
+    if pairs and n_seq_max <= _FEW_SEQUENCES:
+        chosen = attrs.evolve(chosen, decode_row_cap=1)
+    elif pairs:
         # A padding row at each end may join two runs of rows.
-        return attrs.evolve(chosen, minimum_chunk=8, decode_row_cap=5 if pairs else 7)
+        cap = None if chosen.decode_row_cap is None else chosen.decode_row_cap - 2
+        chosen = attrs.evolve(chosen, pair_rows=True, decode_row_cap=cap)
     return chosen

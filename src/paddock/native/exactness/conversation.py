@@ -6,6 +6,7 @@ The reply's tokens are fixed too, so that two runs compute the same positions ev
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import attrs
@@ -90,6 +91,8 @@ class Runner:
         self.n_seq_max = sizes.n_seq_max
         self.n_batch = sizes.n_batch
         self.cells = sizes.n_ctx_seq
+        self.row_seconds = 0.0
+        """What a row of the last prompt took."""
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -113,11 +116,12 @@ class Runner:
 
     def _prompt(self, name: int, prompt: Sequence[int], sizes: Sequence[int]) -> bytes:
         """A prompt, each chunk in a call of its own; the row of its last token."""
-        at, row = 0, b""
+        at, row, began = 0, b"", time.monotonic()
         for size in sizes:
             last = at + size == len(prompt)
             row = self.call({name: prompt[at : at + size]}, {name} if last else set()).get(name, b"")
             at += size
+        self.row_seconds = (time.monotonic() - began) / len(prompt)
         return row
 
     def _reply(self, name: int, reply: Sequence[int]) -> list[bytes]:

@@ -71,9 +71,9 @@ class _Probe:
         room = min(self._runner.cells, self._context.parameters.n_ctx) - _REPLY
         short = min(room, max(_SHORT_PROMPT, 3 * self._rules.minimum_chunk))
         try:
-            seconds_a_token = self._compare_all(short, everything=True)
-            fitting = int((self._end - time.monotonic()) / seconds_a_token / _RUNS_OF_LONG)
-            long = min(room, _LONG_PROMPT, fitting)
+            row_seconds, rest_seconds = self._compare_all(short, everything=True)
+            left = self._end - time.monotonic()
+            long = min(room, _LONG_PROMPT, int((left / _RUNS_OF_LONG - rest_seconds) / row_seconds))
             if long > short:
                 self._compare_all(long, everything=False)
         except _OutOfTime:
@@ -83,15 +83,16 @@ class _Probe:
         same = {self._threads, self._others} if self._results["threads"].outcome == "passed" else {self._threads}
         return ProbeFindings(tuple(self._results.values()), tuple(sorted(same)), time.monotonic() - self._started)
 
-    def _compare_all(self, n_prompt: int, *, everything: bool) -> float:
+    def _compare_all(self, n_prompt: int, *, everything: bool) -> tuple[float, float]:
         """Every check with a prompt of this length; what costs a prompt and shows nothing new in a long one is left
-        out unless ``everything``. Returns the seconds that a token took."""
+        out unless ``everything``. Returns the seconds that a row of the prompt took, and the rest of its run."""
         runner = self._runner
         talk = Conversation.drawn(self._seed + n_prompt, runner.n_vocab, n_prompt, _REPLY)
         last = runner.n_seq_max - 1
         began = time.monotonic()
         expected, moved = runner.moving(talk, name=last)
-        seconds = time.monotonic() - began
+        row_seconds = max(runner.row_seconds, 1e-9)
+        rest_seconds = time.monotonic() - began - n_prompt * row_seconds
         self._judge("save_restore", talk, expected, lambda: moved)
         other = runner.n_seq_max // 2
         self._judge(
@@ -110,7 +111,7 @@ class _Probe:
                 # Single rows and prompt rows of the same positions were compared there.
                 self._results["token_by_token"] = CheckResult("token_by_token", "passed", len(talk))
         self._judge("threads", talk, expected, lambda: self._with_other_threads(talk))
-        return seconds / (len(talk) + _REPLY)
+        return row_seconds, rest_seconds
 
     def _chunk_sizes(self, n_prompt: int) -> list[int]:
         """Random sizes, and at the end the smallest."""
