@@ -1,7 +1,8 @@
 """A process that holds some turns of a session and ends: ``python speaker.py JSON``.
 
-``{"source", "folder", "options", "first", "last", "sampling", "others", "hibernate"}`` -> the history as JSON.
-Meanwhile ``others`` other conversations run on the same model.
+``{"source", "folder", "options", "first", "last", "sampling", "others", "hibernate", "stall"}`` -> the history as JSON,
+and the replies' log-probabilities. Meanwhile ``others`` other conversations run on the same model. ``stall``: after
+these turns another one begins, which goes on until stdin ends; the line "begun" tells when.
 """
 
 from __future__ import annotations
@@ -24,12 +25,28 @@ async def hold(order: dict[str, Any]) -> None:
         async with trio.open_nursery() as nursery:
             for number in range(order["others"]):
                 nursery.start_soon(chatter, here, number)
-            for number in range(order["first"], order["last"]):
-                await session.say(SAYINGS[number % len(SAYINGS)], **how(number, **order["sampling"]))
+            logprobs = [
+                await say(session, number, order["sampling"]) for number in range(order["first"], order["last"])
+            ]
             nursery.cancel_scope.cancel()
+        if order.get("stall"):
+            async with session.stream("Tell me a story.", max_tokens=60, ignore_eos=True) as reply:
+                await reply.__anext__()
+                print("begun", flush=True)
+                await trio.to_thread.run_sync(sys.stdin.read)
+                await reply.turn()
         if order["hibernate"]:
             await session.hibernate()
-        print(json.dumps(as_json(await session.history())))
+        print(json.dumps([as_json(await session.history()), logprobs]))
+
+
+async def say(session: paddock.Session, number: int, sampling: dict[str, Any]) -> list[Any]:
+    """Says what turn ``number`` says; the bits of the reply."""
+    async with session.stream(SAYINGS[number % len(SAYINGS)], logprobs=2, **how(number, **sampling)) as reply:
+        completion = await reply.result()
+    assert completion.logprobs is not None
+    bits: list[Any] = json.loads(json.dumps([attrs.astuple(row) for row in completion.logprobs]))
+    return bits
 
 
 async def chatter(here: Talking, number: int) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import trio
-from speaker import as_json
-from talking import GREEDY, SAYINGS, WILD, how, talking
+from speaker import as_json, say
+from talking import GREEDY, WILD, talking
 
 TURNS = 12
 
@@ -25,10 +25,13 @@ CASES = [
 ]
 
 
+SPEAKER = Path(__file__).with_name("speaker.py")
+
+
 def speak(**order: Any) -> Any:
-    """The history after some turns in a process of their own."""
+    """The history after some turns in a process of their own, and the bits of the replies."""
     ended = subprocess.run(
-        [sys.executable, Path(__file__).with_name("speaker.py"), json.dumps(order)],
+        [sys.executable, SPEAKER, json.dumps(order)],
         capture_output=True,
         check=False,
         timeout=120,
@@ -54,13 +57,12 @@ async def test_turns_in_several_processes_among_other_conversations_equal_the_un
     source = name if name == "cria" else str(request.getfixturevalue(name))
     async with talking(source, tmp_path / "unbroken") as here:
         session = await here.model.session("main")
-        for number in range(TURNS):
-            await session.say(SAYINGS[number % len(SAYINGS)], **how(number, **sampling))
-        unbroken = as_json(await session.history())
+        unbroken = [await say(session, number, sampling) for number in range(TURNS)]
+        history = as_json(await session.history())
     cuts = sorted(random.Random(name + isolation).sample(range(1, TURNS), 2))
-    broken = None
+    broken, bits = None, []
     for first, last in zip([0, *cuts], [*cuts, TURNS], strict=True):
-        broken = await trio.to_thread.run_sync(
+        broken, more = await trio.to_thread.run_sync(
             partial(
                 speak,
                 source=source,
@@ -73,4 +75,6 @@ async def test_turns_in_several_processes_among_other_conversations_equal_the_un
                 hibernate=hibernate,
             )
         )
-    assert broken == unbroken
+        bits += more
+    assert broken == history
+    assert bits == unbroken
