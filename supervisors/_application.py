@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import attrs
 import trio
 
-from ._behaviour import IGNORE, Behaviour
+from ._behaviour import IGNORE, Behaviour, start_in
 from ._child_spec import RESTARTS, Restart, Start, as_start
 from ._errors import (
     AlreadyStarted,
@@ -157,13 +157,27 @@ class Applications:
     async def _start_top(self, application: Application, start: _Start) -> None:
         function, args, kwargs = application.start
         try:
-            pid = await self.node.start(function, *args, label=application.name, **kwargs)  # type: ignore[arg-type]
+            pid = await start_in(
+                self.node.nursery,
+                self.node,
+                function,
+                args,
+                dict(kwargs),
+                name=None,
+                label=application.name,
+                timeout=math.inf,
+            )
             if pid is IGNORE:
                 start.reason = Crashed(BadReturnValue(f"init of application {application.name!r}", IGNORE))
             else:
                 start.pid = self._running[application.name] = pid
         except StartFailed as exc:
             start.reason = exc.reason
+        except NodeStopped as exc:
+            start.reason = Crashed(exc)
+        except trio.Cancelled:
+            start.reason = Crashed(NodeStopped(self.node.label))
+            raise
         finally:
             del self._starting[application.name]
             start.over.set()

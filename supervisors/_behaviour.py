@@ -8,13 +8,14 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import trio
 
+from ._call_timeouts import deadline_after
 from ._deadlock import ProcessWait, begin_wait
 from ._errors import AlreadyRegistered, AlreadyStarted, NodeStopped, StartFailed, StartTimeout
 from ._pid import AnyPid, Ignore, Pid, current_node, current_process, function_label, self_
 from ._process import cancel_with, kill, launch
-from ._reasons import NORMAL, SHUTDOWN, cause_of
+from ._reasons import NO_PROC, NORMAL, SHUTDOWN, cause_of
 from ._registry import Registry, Via
-from ._signals import MonitorRef, link_pair, monitor
+from ._signals import MonitorRef, link_pair, monitor_for
 
 T = TypeVar("T")
 
@@ -121,6 +122,7 @@ async def start_in(
     """
     if nursery is None:
         raise NodeStopped(node.label)
+    deadline_after(timeout)  # before anything is begun
     me = current_process()
     pid, body, body_args = prepare(node, start, args, kwargs, parent=me, name=name, label=label)
     node.adopt(pid)
@@ -173,7 +175,7 @@ async def start_link(
     node = current_node()
     pid = await start_in(node.nursery, node, server, args, kwargs, name=name, label=label, timeout=timeout)
     if pid is not IGNORE:
-        link_pair(me, pid)
+        link_pair(me, pid, pid.exit_reason)  # it may have come up and ended before this task ran again
     return pid
 
 
@@ -186,6 +188,6 @@ async def start_monitor(
     **kwargs: Any,
 ) -> tuple[Pid[T], MonitorRef]:
     """`start` and `monitor` in one step. Only inside a process."""
-    self_()
+    me = self_()
     pid = await start(server, *args, name=name, label=label, timeout=timeout, **kwargs)
-    return pid, monitor(pid)
+    return pid, monitor_for(me, pid, NO_PROC if pid is IGNORE else pid.exit_reason)

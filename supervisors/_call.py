@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 import attrs
 import trio
 
+from ._call_timeouts import deadline_after
 from ._deadlock import begin_wait, check_deadlock
 from ._errors import CallTimeout, MailboxFull, NoProc, ServerExited
 from ._mailbox import CALL, CAST, INFO
@@ -65,6 +66,14 @@ class From:
         """Settle the slot if it is still pending and wake the one who waits."""
         if self._state != PENDING:
             return
+        waiter = self._waiter
+        if waiter is not None:
+            # first: outside trio's thread this raises, and the call must be as it was
+            if isinstance(waiter, trio.lowlevel.Task):
+                trio.lowlevel.reschedule(waiter)
+            else:
+                waiter(self)
+            self._waiter = None
         self._state = state
         self._value = value
         self.server._calls.pop(self, None)
@@ -74,13 +83,6 @@ class From:
             del bucket[self]
             if not bucket and self.server.node.call_timers.exact:
                 self.server.node.call_timers.rest()
-        waiter = self._waiter
-        if waiter is not None:
-            self._waiter = None
-            if isinstance(waiter, trio.lowlevel.Task):
-                trio.lowlevel.reschedule(waiter)
-            else:
-                waiter(self)
 
     def fail_exited(self, reason: Reason) -> None:
         """The server has ended."""
@@ -105,11 +107,12 @@ class From:
             return
         if self._waiter is not None:
             raise trio.BusyResourceError("something else waits for this answer already")
-        self._waiter = trio.lowlevel.current_task()
         if timeout == math.inf:
+            self._waiter = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         else:
-            with trio.CancelScope(deadline=trio.current_time() + timeout):
+            with trio.CancelScope(deadline=deadline_after(timeout)):
+                self._waiter = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def unwrap(self) -> Any:
@@ -128,7 +131,10 @@ class CallMessage:
 
 
 def reply(from_: From, value: object) -> None:
-    """Answer a call. Synchronous, from any task; a second answer and one that comes too late are dropped."""
+    """Answer a call. Synchronous, from any task; a second answer and one that comes too late are dropped.
+
+    Another thread goes through ``trio.from_thread.run_sync``: by itself it may get a RuntimeError.
+    """
     from_.resolve_with(ANSWERED, value)
 
 
@@ -154,7 +160,8 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
     Deadlock, unless the circle is closed by something that cannot be seen: a server that put off its answer, trio's own
     events and locks, a wait for any of several requests, a task that is not the main task of its process.
 
-    Raises NoProc, CallTimeout, CallingSelf, Deadlock, ServerExited, and what the server gave to `reply_error`.
+    Raises NoProc, CallTimeout, CallingSelf, Deadlock, ServerExited, and what the server gave to `reply_error`. A
+    timeout that is no number of seconds (TypeError, ValueError) sends nothing; one below zero has passed.
     """
     pid = target.resolve()
     if pid is None or pid.mailbox.closed:
@@ -174,9 +181,12 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
             left = await _wait_room(target, pid, timeout)
         else:
             left = timeout
+        timed = 0 < left < math.inf
+        if not timed:
+            deadline_after(timeout)  # before anything is sent
         mailbox.put((CALL, request, from_))
         pid._calls[from_] = None
-        if 0 < left < math.inf:
+        if timed:
             pid.node.call_timers.add(from_, left)
             from_._waiter = task
             await trio.lowlevel.wait_task_rescheduled(from_._abort)
@@ -195,6 +205,7 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
 async def call_system(kind: int, target: Target, request: object, timeout: float) -> Any:
     """A call on the system lane, which overtakes the queue and is answered also by a suspended server."""
     pid = live(target)
+    deadline_after(timeout)  # before anything is sent
     from_ = From(pid, current_process())
     me = begin_wait(from_)
     pid.mailbox.put_system((kind, request, from_))
@@ -213,13 +224,14 @@ async def call_system(kind: int, target: Target, request: object, timeout: float
 
 async def _wait_room(target: Target, pid: AnyPid, timeout: float) -> float:
     """Wait for room; returns what is left of the timeout."""
-    began = trio.current_time()
-    with trio.move_on_after(timeout) as scope:
+    deadline = deadline_after(timeout)
+    with trio.CancelScope(deadline=deadline) as scope:
         await pid.mailbox.wait_room()
     if scope.cancelled_caught:
         raise CallTimeout(target, timeout)
-    live(target)
-    return max(0.0, timeout - (trio.current_time() - began))
+    if pid.mailbox.closed:  # it, and not whoever may have its name by now
+        raise NoProc(pid)
+    return max(0.0, deadline - trio.current_time())
 
 
 @overload

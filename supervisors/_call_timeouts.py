@@ -16,6 +16,14 @@ MAX_EMPTY_BUCKETS = 64
 """Buckets kept for timeouts that nobody waits for at the moment."""
 
 
+def deadline_after(seconds: float) -> float:
+    """The point of trio's clock that is ``seconds`` away; less than none are none. ValueError for NaN, TypeError for
+    what is no number: asked before anything is begun, so that a mistake in a timeout has no effect."""
+    if math.isnan(seconds):
+        raise ValueError("timeout must be a number of seconds, not nan")
+    return trio.current_time() + seconds
+
+
 class CallTimers:
     """Who waits for an answer, and until when.
 
@@ -28,10 +36,11 @@ class CallTimers:
     it strikes once, finds nothing, and rests.
     """
 
-    __slots__ = ("_alarm", "_buckets", "_now", "_scope", "_wakes_at", "exact")
+    __slots__ = ("_alarm", "_buckets", "_most_buckets", "_now", "_scope", "_wakes_at", "exact")
 
     def __init__(self) -> None:
         self._buckets: dict[float, dict[From, float]] = {}
+        self._most_buckets = MAX_EMPTY_BUCKETS
         self._wakes_at = math.inf
         self._now = trio.current_time
         self._alarm = trio.CancelScope()
@@ -55,8 +64,9 @@ class CallTimers:
             self._alarm.deadline = deadline
 
     def _new_bucket(self, seconds: float) -> dict[From, float]:
-        if len(self._buckets) >= MAX_EMPTY_BUCKETS:
+        if len(self._buckets) >= self._most_buckets:
             self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket}
+            self._most_buckets = 2 * len(self._buckets) + MAX_EMPTY_BUCKETS  # or each new one would look at all
         bucket = self._buckets[seconds] = {}
         return bucket
 

@@ -87,6 +87,12 @@ class ChildSpec:
             hash(self.id)
         except TypeError:
             raise BadChildSpec("id", f"{self.id!r} is not hashable") from None
+        try:
+            hash(self.name)
+        except TypeError:
+            raise BadChildSpec("name", f"{self.name!r} is not hashable") from None
+        if self.label is not None and not isinstance(self.label, str):
+            raise BadChildSpec("label", f"{self.label!r} is not a string")
         if len(self.start) != 3:
             raise BadChildSpec("start", f"{self.start!r} is not (class or async function, args, kwargs)")
         function, args, kwargs = self.start

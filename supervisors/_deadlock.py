@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from ._call_timeouts import deadline_after
 from ._errors import CallingSelf, Deadlock
 from ._pid import AnyPid, current_process_var
 
@@ -52,11 +53,12 @@ class ProcessWait:
     async def wait(self, timeout: float) -> None:
         """Wait for the call, at most ``timeout`` seconds. A checkpoint. Nothing may run between the registration as a
         watcher and this."""
-        self._task = trio.lowlevel.current_task()
         if timeout == math.inf:  # most waits: without the cost of a scope
+            self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         else:
-            with trio.move_on_after(timeout):
+            with trio.CancelScope(deadline=deadline_after(timeout)):
+                self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
 
     def _abort(self, _: object) -> trio.lowlevel.Abort:

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections.abc import Iterable
 from contextvars import Context
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Final, Literal, TypeAlias
 
 import trio
 
@@ -18,7 +18,7 @@ from ._child_spec import BRUTAL_KILL, SupervisorFlags, check_significant
 from ._errors import AlreadyStarted, BadFlags, MaxChildren, NotFound, StartFailed, SupervisorsError
 from ._mailbox import CALL, CHILD_EXIT, CHILD_READY, RETRY, SYSTEM, Item
 from ._node import KILL_GRACE_SECONDS
-from ._pid import AnyPid, Ignore
+from ._pid import AnyPid, Ignore, Pid
 from ._process import kill, mark_ready, request_shutdown
 from ._reasons import SHUTDOWN, Reason, cause_of, is_fatal, is_normal
 from ._restart_policy import RestartWindow, after_exit
@@ -26,6 +26,9 @@ from ._supervision import Child, StopSupervising, SupervisionLoop
 from ._system import answer_system
 
 Deadline: TypeAlias = Literal["kill", "report", "restart"]
+
+MOST_OLD_DEADLINES: Final = 64
+"""How many deadlines of children that have gone are kept at most, beside two for each child there is."""
 
 
 class DynamicSupervisor(Behaviour):
@@ -282,8 +285,16 @@ class _DynamicLoop(SupervisionLoop):
 
     def set_deadline(self, deadline: float, what: Deadline, whom: AnyPid | Child) -> None:
         if deadline != math.inf:
+            if len(self.deadlines) > 2 * len(self.children) + MOST_OLD_DEADLINES:
+                # those that stopped long before their time are not kept until then
+                self.deadlines = [entry for entry in self.deadlines if self.concerns(entry[3])]
+                heapq.heapify(self.deadlines)
             self.entries += 1
             heapq.heappush(self.deadlines, (deadline, self.entries, what, whom))
+
+    def concerns(self, whom: AnyPid | Child) -> bool:
+        """False when a deadline is about somebody who has gone."""
+        return whom.alive if isinstance(whom, Pid) else whom in self.children
 
     def enforce_deadlines(self) -> None:
         """Kill those whose time is up, report those that outlive their kill, start those whose backoff has passed."""

@@ -197,6 +197,8 @@ class _ServerLoop(ServerLoop):
             if isinstance(result, NoReply):
                 result = result.then
             elif isinstance(result, Continue):
+                if where == "handle_continue":
+                    await trio.lowlevel.checkpoint()  # work in pieces: others run between them
                 self.took_up("continue", result.content)
                 where = "handle_continue"
                 result = await self.server.handle_continue(result.content)

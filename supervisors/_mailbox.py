@@ -62,23 +62,23 @@ class Mailbox:
         """Append to the ordinary queue, whatever its bound. Dropped when the mailbox is closed."""
         if self.closed:
             return
-        self.queue.append(item)
         reader = self._reader
         if reader is not None and self._reader_wants_all:
+            trio.lowlevel.reschedule(reader)  # first: outside trio's thread this raises, and nothing has happened
             self._reader = None
-            trio.lowlevel.reschedule(reader)
+        self.queue.append(item)
 
     def put_system(self, item: Item) -> None:
         """Append to the system lane, which is read before the ordinary queue."""
         if self.closed:
             return
+        reader = self._reader
+        if reader is not None:
+            trio.lowlevel.reschedule(reader)
+            self._reader = None
         if self.system is None:
             self.system = deque()
         self.system.append(item)
-        reader = self._reader
-        if reader is not None:
-            self._reader = None
-            trio.lowlevel.reschedule(reader)
 
     async def get(self) -> Item:
         """The next item, system lane first. A checkpoint at least once in every `BATCH` messages.
@@ -145,6 +145,19 @@ class Mailbox:
                     # told of room after it was cancelled and before it ran: the room must not be lost with it
                     self._room.pop(0)()
                 raise
+
+    def remove(self, unwanted: Callable[[Item], bool]) -> None:
+        """Take items out of the ordinary queue; whoever waits for room is told of it."""
+        kept = [item for item in self.queue if not unwanted(item)]
+        removed = len(self.queue) - len(kept)
+        if not removed:
+            return
+        self.queue.clear()
+        self.queue.extend(kept)
+        waiting = self._room or []
+        for wake in waiting[:removed]:
+            wake()
+        del waiting[:removed]
 
     def close(self) -> None:
         """Drop what is queued and refuse what comes; those waiting for room go on (and find a dead process)."""

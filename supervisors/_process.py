@@ -19,6 +19,7 @@ from ._reasons import (
     SHUTDOWN,
     Crashed,
     Killed,
+    Normal,
     Reason,
     ReportedExit,
     fatal_part,
@@ -200,7 +201,7 @@ def deliver_exit(pid: AnyPid, sender: AnyPid | None, reason: Reason) -> None:
             pid.mailbox.put_system((STOP, reason, None))
             return
         pid.mailbox.put((INFO, ExitSignal(sender, reason), None))
-    elif reason != NORMAL:
+    elif not isinstance(reason, Normal):  # and no ==, which is whatever the class of the reason makes of it
         cancel_with(pid, reason)
 
 

@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from ._call import ABANDONED, From
+from ._call_timeouts import deadline_after
 from ._deadlock import begin_wait
 from ._errors import CallTimeout, DuplicateRequest, MailboxFull, NoProc, NoRequest, RequestAbandoned
 from ._mailbox import CALL
@@ -140,10 +141,10 @@ class RequestCollection(Generic[LabelT]):
             from_._waiter = partial(self._settled, request)
 
     def _settled(self, request: RequestId[Any], _: From) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)  # first: outside trio's thread this raises, and nothing has happened
+            self._task = None
         self._ready.append(request)
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
 
     async def wait_any(self, timeout: float = math.inf) -> Response[LabelT]:
         """Take out the request that was answered first, or wait for one. Always a checkpoint.
@@ -158,8 +159,8 @@ class RequestCollection(Generic[LabelT]):
         if self._ready:
             await trio.lowlevel.checkpoint()
         else:
-            self._task = trio.lowlevel.current_task()
-            with trio.move_on_after(timeout):
+            with trio.CancelScope(deadline=deadline_after(timeout)):
+                self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._abort)
         if not self._ready:
             raise CallTimeout(self, timeout)
@@ -190,7 +191,7 @@ async def multi_call(targets: Iterable[Any], request: Any, timeout: float = 5.0)
     dead, full, waits for this process, gives an error or is late is among the bad. A checkpoint; cancelled, what is
     still to come is dropped.
     """
-    deadline = trio.current_time() + timeout
+    deadline = deadline_after(timeout)
     replies: list[tuple[Any, Any]] = []
     bad: list[tuple[Any, Exception]] = []
     sent: list[tuple[Any, RequestId[Any] | Exception]] = []

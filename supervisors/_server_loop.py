@@ -79,16 +79,18 @@ class ServerLoop(ABC):
 
     async def run(self, first: Any) -> None:
         """Serve; whatever ends that ends the server, after its ``terminate``."""
+        reason: Reason = None
         try:
             await self.serve(first)
         except trio.Cancelled:
             raise
         except Stopping as stopping:
-            await self.end(stopping.reason)
+            reason = stopping.reason
         except BaseException as exc:
             if fatal_part(exc) is not None or self.pid._scope.cancel_called:
                 raise
             await self.end(reason_of(exc))
+        await self.end(reason)
 
     async def end(self, reason: Reason) -> None:
         """Terminate, report a crash, once, and end the process."""

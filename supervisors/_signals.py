@@ -73,11 +73,15 @@ def monitor(target: Target) -> MonitorRef:
 
     Synchronous; LookupError outside a process.
     """
-    owner = self_()
+    return monitor_for(self_(), target)
+
+
+def monitor_for(owner: AnyPid, target: Target, ended_with: Reason = NO_PROC) -> MonitorRef:
+    """`monitor` for ``owner``; ``ended_with`` is the reason given when the process has ended already."""
     pid = target.resolve()
     ref = MonitorRef(owner, target, pid)
     if pid is None or pid.mailbox.closed:
-        ref.deliver(NO_PROC)
+        ref.deliver(ended_with)
         return ref
     if pid._monitored_by is None:
         pid._monitored_by = {}
@@ -100,11 +104,7 @@ def demonitor(ref: MonitorRef, flush: bool = False) -> None:
     if owner._monitoring is not None:
         owner._monitoring.pop(ref, None)
     if flush:
-        queue = owner.mailbox.queue
-        for item in queue:
-            if item[0] == INFO and isinstance(item[1], Down) and item[1].ref is ref:
-                queue.remove(item)
-                break
+        owner.mailbox.remove(lambda item: item[0] == INFO and isinstance(item[1], Down) and item[1].ref is ref)
 
 
 def link(pid: Pid[Any]) -> None:
@@ -115,12 +115,12 @@ def link(pid: Pid[Any]) -> None:
     link_pair(self_(), pid)
 
 
-def link_pair(me: AnyPid, pid: AnyPid) -> None:
-    """Link two processes."""
+def link_pair(me: AnyPid, pid: AnyPid, ended_with: Reason = NO_PROC) -> None:
+    """Link two processes; ``ended_with`` is the exit signal of one that has ended already."""
     if me is pid:
         return
     if pid.mailbox.closed:
-        deliver_exit(me, pid, NO_PROC)
+        deliver_exit(me, pid, ended_with)
         return
     for one, other in ((me, pid), (pid, me)):
         if one._links is None:
@@ -134,9 +134,7 @@ def unlink(pid: Pid[Any]) -> None:
     for one, other in ((me, pid), (pid, me)):
         if one._links is not None:
             one._links.pop(other, None)
-    queue = me.mailbox.queue
-    for item in [i for i in queue if i[0] == INFO and isinstance(i[1], ExitSignal) and i[1].pid is pid]:
-        queue.remove(item)
+    me.mailbox.remove(lambda item: item[0] == INFO and isinstance(item[1], ExitSignal) and item[1].pid is pid)
 
 
 def trap_exits(flag: bool = True) -> bool:
@@ -217,7 +215,7 @@ async def stop(target: Target, reason: Reason = NORMAL, timeout: float = math.in
     else:
         request_shutdown(pid, reason, math.inf)
     ended_with = await wait_down(pid, timeout)
-    if ended_with != reason:
+    if ended_with is not reason and ended_with != reason:
         raise ServerExited(target, ended_with)
 
 

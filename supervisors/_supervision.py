@@ -23,7 +23,7 @@ from ._mailbox import CHILD_EXIT, CHILD_READY, INFO, STOP, Item
 from ._node import KILL_GRACE_SECONDS, stack_of, stop_child
 from ._pid import AnyPid
 from ._process import cleanup_scope, kill, launch, watch_exit
-from ._reasons import NORMAL, Killed, Reason, ReportedExit, Shutdown
+from ._reasons import NORMAL, Killed, Normal, Reason, ReportedExit, Shutdown
 from ._reports import SupervisorContext, SupervisorReport, emit, limited_repr, logger
 from ._signals import ExitSignal
 from ._system import shown_log
@@ -247,7 +247,7 @@ class SupervisionLoop(ABC):
         """Log a child that was being stopped and ended for another reason than that."""
         reason = pid.exit_reason
         expected = isinstance(reason, Killed) if spec.shutdown is BRUTAL_KILL else isinstance(reason, Shutdown)
-        if not expected and not (reason == NORMAL and spec.restart != "permanent"):
+        if not expected and not (isinstance(reason, Normal) and spec.restart != "permanent"):
             self.report("shutdown_error", reason, spec, pid)
 
     def report_unkillable(self, spec: ChildSpec, pid: AnyPid) -> None:

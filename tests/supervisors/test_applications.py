@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -291,3 +292,46 @@ async def test_what_has_ended_by_itself_is_not_stopped_again_when_a_later_one_fa
     with pytest.raises(sup.ApplicationFailed):
         await applications.ensure_all_started("failing")
     assert dict(applications.running) == {}
+
+
+async def test_the_arguments_of_an_application_are_those_of_its_class(node: sup.Node) -> None:
+    class Named(sup.GenServer):
+        def __init__(self, **arguments: object) -> None:
+            self.arguments = arguments
+
+    arguments = {"name": "n", "label": "l", "timeout": 1, "server": "s"}
+    applications = sup.Applications(
+        node,
+        [sup.Application("named", (Named, (), arguments)), sup.Application("wrong", (sup.Supervisor, (), arguments))],
+    )
+    pid = await applications.start("named")
+    assert pid.label == "named"
+    assert (await sup.get_state(pid)).arguments == arguments
+    with pytest.raises(sup.ApplicationFailed) as failed:
+        await applications.start("wrong")
+    assert isinstance(failed.value.__cause__, TypeError)
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_a_start_that_the_end_of_the_node_overtakes_says_so(ended: bool) -> None:
+    failures: list[BaseException | None] = []
+
+    async def ask(applications: sup.Applications) -> None:
+        with pytest.raises(sup.ApplicationFailed) as failed:
+            await applications.start("slow")
+        failures.append(failed.value.__cause__)
+
+    class Slow(sup.GenServer):
+        async def init(self) -> None:
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as outside:
+        with pytest.raises(sup.NodeStopped) if ended else nullcontext():
+            async with sup.open_node() as node:
+                applications = sup.Applications(node, [sup.Application("slow", Slow)])
+                outside.start_soon(ask, applications)
+                await settle()
+                if ended:
+                    node.end(sup.NodeStopped("test"))
+                    await trio.sleep_forever()
+    assert len(failures) == 1

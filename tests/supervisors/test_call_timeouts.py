@@ -13,6 +13,7 @@ from actors import Echo, in_process
 
 import supervisors as sup
 from supervisors._call_timeouts import MAX_EMPTY_BUCKETS
+from supervisors.testing import settle
 
 
 class Mute(sup.GenServer):
@@ -159,3 +160,72 @@ async def test_room_that_is_waited_for_counts_towards_the_timeout(node: sup.Node
         await sup.call(pid, "x", 5)
     assert trio.current_time() == 5
     assert timed_out.value.timeout == 5, "the whole timeout is named, not what was left of it"
+
+
+async def test_a_timeout_that_is_no_time_has_no_effect_at_all(node: sup.Node) -> None:
+    pid = await node.start(Mute)
+    request = sup.send_request(pid, "x")
+    collection: sup.RequestCollection[str] = sup.RequestCollection()
+    collection.add(sup.send_request(pid, "x"), "label")
+    await settle()
+    handled = pid.mailbox.handled
+    for attempt in (
+        lambda: sup.call(pid, "x", math.nan),
+        lambda: sup.get_state(pid, math.nan),
+        lambda: sup.wait_down(pid, math.nan),
+        lambda: sup.multi_call([pid], "x", math.nan),
+        lambda: request.wait(math.nan),
+        lambda: collection.wait_any(math.nan),
+        lambda: node.start(Mute, timeout=math.nan),
+    ):
+        with pytest.raises(ValueError, match="nan"):
+            await attempt()
+    await settle()
+    assert pid.mailbox.handled == handled, "nothing was sent"
+    assert node.processes == (pid,), "nothing was started"
+    await sup.stop(pid)  # wakes whoever waits: nobody, and not this task in the middle of another wait
+    assert isinstance((await collection.wait_any()).error, sup.ServerExited)
+    with pytest.raises(sup.ServerExited):
+        await request.wait()
+
+
+async def test_a_timeout_below_zero_has_passed(node: sup.Node) -> None:
+    class Hanging(sup.GenServer):
+        async def init(self) -> None:
+            await trio.sleep_forever()
+
+    pid = await node.start(Mute)
+    collection: sup.RequestCollection[str] = sup.RequestCollection()
+    collection.add(sup.send_request(pid, "x"), "label")
+    await settle()
+    for attempt in (
+        lambda: sup.call(pid, "x", -1),
+        lambda: sup.wait_down(pid, -1),
+        lambda: collection.wait_any(-1),
+        lambda: sup.send_request(pid, "x").wait(-1),
+    ):
+        with pytest.raises(sup.CallTimeout):
+            await attempt()
+    with pytest.raises(sup.StartTimeout):
+        await node.start(Hanging, timeout=-1)
+    await sup.stop(pid)
+    assert trio.current_time() == 0
+
+
+async def test_many_different_timeouts_at_once_do_not_slow_one_another(node: sup.Node) -> None:
+    pid = await node.start(Mute)
+    answers = []
+
+    async def ask(timeout: float) -> None:
+        with pytest.raises(sup.CallTimeout):
+            await sup.call(pid, "x", timeout)
+        answers.append(timeout)
+
+    async with trio.open_nursery() as nursery:
+        for step in range(3 * MAX_EMPTY_BUCKETS):
+            nursery.start_soon(ask, 1 + step / 1000)
+    assert answers == sorted(answers)
+    assert len(answers) == 3 * MAX_EMPTY_BUCKETS
+    with pytest.raises(sup.CallTimeout):
+        await sup.call(pid, "x", 0.5)
+    assert len(node.call_timers) == 0

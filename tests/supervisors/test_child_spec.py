@@ -37,6 +37,8 @@ def test_what_is_left_out_of_a_start_is_empty(start: Any, stands_for: Any) -> No
         ({"id": "a", "start": "Echo"}, "start"),
         ({"id": "a", "start": dict}, "start"),
         ({"id": "a", "start": Echo, "shutdown": math.nan}, "shutdown"),
+        ({"id": "a", "start": Echo, "name": ["not hashable"]}, "name"),
+        ({"id": "a", "start": Echo, "label": 7}, "label"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(fields: dict[str, Any], field: str) -> None:

@@ -214,3 +214,14 @@ async def test_start_child_cancelled_by_its_requester_still_starts_the_child(nod
             await sup.start_child(pid, worker(world, "a"))
         await settle()
         assert (await pids(pid))["a"].alive
+
+
+async def test_children_that_stopped_long_before_their_time_are_not_kept_until_then(node: sup.Node) -> None:
+    pid = await node.start(sup.DynamicSupervisor)
+    stays = await sup.start_child(pid, sup.child(Worker, World(), "stays", shutdown=3600))
+    for _ in range(300):
+        child = await sup.start_child(pid, sup.child(Worker, World(), "a", shutdown=3600))
+        await sup.terminate_child(pid, child)
+    loop: Any = pid._loop
+    assert len(loop.deadlines) <= 70
+    assert stays.alive

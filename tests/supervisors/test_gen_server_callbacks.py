@@ -182,3 +182,20 @@ async def test_g18_wrong_return_value_crashes_with_it(node: sup.Node, callback: 
     assert isinstance(reason, sup.Crashed)
     assert isinstance(reason.exception, sup.BadReturnValue)
     assert reason.exception.value == "nonsense"
+
+
+async def test_work_in_pieces_lets_others_run_between_two(node: sup.Node) -> None:
+    class Chunks(sup.GenServer):
+        done = 0
+
+        async def init(self) -> Any:
+            return sup.Continue()
+
+        async def handle_continue(self, content: object) -> Any:
+            self.done += 1
+            assert self.done < 1000, "nobody else ran"
+            return sup.Continue()
+
+    pid = await node.start(Chunks)
+    sup.exit(pid, sup.Killed())
+    assert await sup.wait_down(pid) == sup.Killed()

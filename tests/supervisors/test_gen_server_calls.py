@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -236,3 +237,34 @@ async def test_bounded_mailbox_refuses_casts_and_lets_calls_wait(node: sup.Node)
         nursery.start_soon(blocked)
         await settle()
         sup.exit(pid, sup.Killed())
+
+
+async def test_an_answer_from_another_thread_is_refused_and_the_call_stays_as_it_was(node: sup.Node) -> None:
+    waiting: list[sup.From] = []
+
+    async def defer(server: Scripted, request: Any, from_: sup.From) -> Any:
+        waiting.append(from_)
+        return sup.NO_REPLY
+
+    pid = await node.start(Scripted, call=defer)
+    answers: list[Any] = []
+    collection: sup.RequestCollection[str] = sup.RequestCollection()
+    collection.add(sup.send_request(pid, "x"), "x")
+
+    async def ask() -> None:
+        answers.append(await sup.call(pid, "y", math.inf))
+
+    async def wait_any() -> None:
+        answers.append((await collection.wait_any()).value)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        nursery.start_soon(wait_any)
+        await settle()
+        for from_ in waiting:
+            with pytest.raises(RuntimeError):
+                await trio.to_thread.run_sync(sup.reply, from_, "from a thread")
+        assert answers == []
+        for from_ in waiting:
+            await trio.to_thread.run_sync(trio.from_thread.run_sync, sup.reply, from_, "answer")
+    assert answers == ["answer", "answer"]

@@ -309,3 +309,68 @@ async def test_stop_with_a_timeout_that_is_no_time_leaves_the_process_alone(node
     with pytest.raises(TypeError):
         await sup.stop(pid, timeout="soon")  # type: ignore[arg-type]
     assert await sup.call(pid, 1) == 1
+
+
+class Incomparable:
+    """Like an array of numpy: ``==`` gives no truth value."""
+
+    def __eq__(self, other: object) -> Any:
+        return self
+
+    def __bool__(self) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+async def test_reasons_and_messages_that_cannot_be_compared_do_no_harm(node: sup.Node) -> None:
+    reason = Incomparable()
+
+    async def leaving() -> None:
+        raise sup.Exit(reason)
+
+    async def linked() -> None:
+        sup.spawn_link(leaving)
+        await trio.sleep_forever()
+
+    assert await sup.wait_down(node.spawn(linked)) is reason
+    await sup.stop(await node.start(Echo), reason)
+
+    async def flushing() -> None:
+        sup.trap_exits()
+        ended, ref = sup.spawn_monitor(leaving)
+        sup.link(ended)
+        sup.send(sup.self(), reason)
+        await settle()
+        sup.demonitor(ref, flush=True)
+        sup.unlink(ended)
+        assert await sup.receive() is reason
+        assert len(sup.self().mailbox) == 0
+
+    await in_process(node, flushing)
+
+
+class Brief(sup.GenServer):
+    """Ends as soon as it is up, before whoever starts it can run again."""
+
+    def __init__(self, reason: object) -> None:
+        self.reason = reason
+
+    async def init(self) -> Any:
+        return sup.Continue()
+
+    async def handle_continue(self, content: object) -> Any:
+        return sup.Stop(self.reason)
+
+
+async def test_a_server_that_ends_as_soon_as_it_is_up_is_told_by_its_own_reason(node: sup.Node) -> None:
+    async def starter() -> None:
+        pid, ref = await sup.start_monitor(Brief, "brief")
+        assert await sup.receive() == sup.Down(ref, pid, "brief")
+        await sup.start_link(Brief, sup.Normal())
+        await trio.lowlevel.checkpoint()
+        sup.trap_exits()
+        pid = await sup.start_link(Brief, "brief")
+        assert await sup.receive() == sup.ExitSignal(pid, "brief")
+
+    await in_process(node, starter)

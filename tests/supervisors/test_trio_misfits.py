@@ -147,6 +147,24 @@ async def test_m05_an_error_that_the_canceller_is_handling_is_not_the_cancelled_
     assert caplog.records == []
 
 
+async def test_m05_a_server_killed_while_it_terminates_masks_nothing(
+    node: sup.Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lingering(sup.GenServer):
+        async def handle_cast(self, message: object) -> Any:
+            return sup.Stop()
+
+        async def terminate(self, reason: object) -> None:
+            await trio.sleep_forever()
+
+    pid = await node.start(Lingering)
+    sup.cast(pid, "stop")
+    await settle()
+    sup.exit(pid, sup.Killed())
+    assert await sup.wait_down(pid) == sup.Killed()
+    assert caplog.records == []
+
+
 async def test_m05_returning_although_cancelled_is_normal_with_a_warning(
     node: sup.Node, caplog: pytest.LogCaptureFixture
 ) -> None:
