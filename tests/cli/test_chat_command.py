@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from real_command import assert_gone, at_terminal, run_paddock
 
@@ -88,3 +89,28 @@ def test_at_a_terminal_control_c_at_the_prompt_leaves_with_130(greeting_model: P
         assert terminal.end() == 130
         assert len(workers) == 1
         assert_gone(workers)
+
+
+def test_a_session_goes_on_in_the_next_command(tiny_model_path: Path) -> None:
+    arguments = (tiny_model_path, "--json", "-q", "--seed", "7", "-n", "8")
+    whole = json.loads(chat(*arguments, "--session", "whole", stdin=b"Hi\nAgain\nAnd again\n").stdout)
+    assert (whole["session"], whole["earlier_turns"]) == ("whole", 0)
+    first = json.loads(chat(*arguments, "--session", "parts", stdin=b"Hi\n").stdout)
+    others = json.loads(chat(*arguments, "--session", "parts", stdin=b"Again\nAnd again\n").stdout)
+    assert others["earlier_turns"] == 1
+
+    def without_cache(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [turn | {"usage": turn["usage"] | {"cached_tokens": 0}} for turn in turns]
+
+    assert without_cache(first["turns"] + others["turns"]) == without_cache(whole["turns"])
+    elsewhere = json.loads(chat(*arguments, "--session", "parts", "--tenant", "someone", stdin=b"Hi\n").stdout)
+    assert elsewhere["earlier_turns"] == 0
+    reset = chat(*arguments, "--session", "parts", stdin=b"/system Be brief.\n/reset\nHi\n")
+    assert b"keeps its system message" in reset.stderr
+    assert without_cache(json.loads(reset.stdout)["turns"]) == without_cache(first["turns"])
+
+
+def test_a_tenant_without_a_session_is_refused(greeting_model: Path) -> None:
+    ended = chat(greeting_model, "--tenant", "someone", stdin=b"Hi\n")
+    assert ended.returncode == 2
+    assert b"--session" in ended.stderr

@@ -9,10 +9,12 @@ from typing import Any
 
 import attrs
 import click
+import platformdirs
 import trio
 
 from paddock.api.model import Model
 from paddock.api.request import Request
+from paddock.api.session import Session
 from paddock.cli.conversation import COMMANDS, Command, Conversation, Turn, parse_line
 from paddock.cli.failures import FAILED, Interrupted
 from paddock.cli.interrupts import Interrupts, run_interruptible
@@ -23,6 +25,7 @@ from paddock.cli.plain import as_json as json_bytes
 from paddock.cli.plain import printable
 from paddock.cli.sampling_options import sampling_arguments
 from paddock.cli.terminal import is_interactive, kept_terminal
+from paddock.config import RuntimeConfig
 from paddock.engine.requests.results import Completion
 from paddock.errors import ChatTemplateMissing, PaddockError, RequestCancelled
 from paddock.sampling.parameters import SamplingParameters
@@ -38,14 +41,25 @@ def converse(source: str, options: Mapping[str, Any]) -> None:
     SamplingParameters.from_mapping(sampling)
     config = model_config(source, options, n_seq_max=1)
     as_json, quiet = bool(options.get("as_json")), bool(options.get("quiet"))
-    conversation = Conversation(config.served_name, options.get("system"))
+    name, tenant = options.get("session"), options.get("tenant")
+    if name is None and tenant is not None:
+        raise click.UsageError("--tenant says whose session it is; it needs --session")
+    conversation = Conversation(config.served_name, options.get("system"), session=name)
+    # What a session had computed is worth keeping, where "paddock cache" looks for it.
+    folder = None if name is None else platformdirs.user_cache_path("paddock", appauthor=False)
 
     async def work(interrupts: Interrupts) -> None:
-        async with loaded_model(config, quiet=quiet) as (_, model):
+        kept = RuntimeConfig(cache_dir=folder)
+        async with loaded_model(config, quiet=quiet, runtime_config=kept) as (_, model):
             if model.facts.chat_template is None:
                 raise ChatTemplateMissing
             conversation.exactness = model.exactness
-            await _Chat(model, conversation, sampling, interrupts, as_json=as_json, quiet=quiet).run()
+            session = None
+            if name is not None:
+                session = await model.session(name, tenant=tenant or "default", system=options.get("system"))
+                conversation.system = session.system
+                conversation.earlier_turns = len(await session.history())
+            await _Chat(model, conversation, sampling, interrupts, session, as_json=as_json, quiet=quiet).run()
 
     try:
         with kept_terminal():
@@ -67,6 +81,7 @@ class _Chat:
     conversation: Conversation
     sampling: Mapping[str, Any]
     interrupts: Interrupts
+    session: Session | None
     as_json: bool = attrs.field(kw_only=True)
     quiet: bool = attrs.field(kw_only=True)
 
@@ -75,6 +90,8 @@ class _Chat:
         lines = self._line_source()
         if os.isatty(0) and not self.quiet:
             note(f"talking to {self.model.name}; /help lists the commands, Ctrl-D leaves")
+            if self.session is not None:
+                note(f"session {self.session.id}: {self.conversation.earlier_turns} turns so far")
         while (line := await lines.next_line()) is not None:
             match parse_line(line):
                 case Command("quit" | "exit", _):
@@ -97,8 +114,9 @@ class _Chat:
                 for name, meaning in COMMANDS.items():
                     note(f"{name:<14} {meaning}")
             case Command("reset", ""):
-                self.conversation.reset()
-                note("the conversation begins anew")
+                await self._reset()
+            case Command("system", _) if self.session is not None:
+                note("a session keeps its system message; leave, and choose another --session")
             case Command("system", text):
                 self.conversation.system = text or None
                 self.conversation.reset()
@@ -109,6 +127,16 @@ class _Chat:
                 await self._save(name)
             case Command(name, _):
                 note(f"there is no command /{name}; /help lists those there are, // begins a message with a slash")
+
+    async def _reset(self) -> None:
+        if self.session is not None:
+            try:
+                await self.session.rewind(0)
+            except PaddockError as error:
+                note(f"{error} [{type(error).__name__}]")
+                return
+        self.conversation.reset()
+        note("the conversation begins anew")
 
     async def _save(self, name: str) -> None:
         path = trio.Path(name)
@@ -134,13 +162,8 @@ class _Chat:
         self.conversation.turns.append(Turn(text, outcome))
 
     async def _reply(self, text: str) -> Completion:
-        messages = self.conversation.messages(text)
         interactive = os.isatty(0)
-        request: Request | None = None
-        with trio.CancelScope() as rendering, self.interrupts.answered_by(rendering.cancel, when=interactive):
-            request = await self.model.stream_chat(messages, **self.sampling)
-        if request is None or rendering.cancel_called:
-            raise RequestCancelled("handle")
+        request = await self._request(text, interactive=interactive)
         with self.interrupts.answered_by(request.cancel, when=interactive):
             async with request:
                 line_open = False
@@ -152,6 +175,16 @@ class _Chat:
                 if line_open:
                     await self._show("\n")
                 return await request.result()
+
+    async def _request(self, text: str, *, interactive: bool) -> Request:
+        if self.session is not None:
+            return self.session.stream(text, **self.sampling)
+        request: Request | None = None
+        with trio.CancelScope() as rendering, self.interrupts.answered_by(rendering.cancel, when=interactive):
+            request = await self.model.stream_chat(self.conversation.messages(text), **self.sampling)
+        if request is None or rendering.cancel_called:
+            raise RequestCancelled("handle")
+        return request
 
     async def _show(self, text: str) -> None:
         if not self.as_json:

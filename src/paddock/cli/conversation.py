@@ -65,6 +65,10 @@ class Conversation:
     system: str | None = None
     exactness: str | None = None
     turns: list[Turn] = attrs.field(factory=list)
+    session: str | None = None
+    """The name that it is kept under."""
+    earlier_turns: int = 0
+    """Turns that the session had before."""
 
     def messages(self, text: str) -> list[dict[str, str]]:
         """The messages to render for a reply to ``text``."""
@@ -78,6 +82,7 @@ class Conversation:
     def reset(self) -> None:
         """Forgets all turns."""
         self.turns.clear()
+        self.earlier_turns = 0
 
     @property
     def failed(self) -> bool:
@@ -85,9 +90,11 @@ class Conversation:
 
     def described(self) -> dict[str, object]:
         """The conversation as ``--json`` and ``/save`` write it."""
+        kept = {} if self.session is None else {"session": self.session, "earlier_turns": self.earlier_turns}
         return {
             "model": self.model,
             "exactness": self.exactness,
             "system": self.system,
+            **kept,
             "turns": [turn.described() for turn in self.turns],
         }

@@ -13,7 +13,7 @@ from paddock.api.runtime import Runtime, open_runtime
 from paddock.cli.options import load_arguments
 from paddock.cli.output import note
 from paddock.cli.terminal import is_interactive
-from paddock.config import ModelConfig
+from paddock.config import ModelConfig, RuntimeConfig
 from paddock.models.references import resolve
 
 __all__ = ["load_with_progress", "loaded_model", "model_config", "progress_of"]
@@ -29,9 +29,11 @@ def model_config(source: str, options: Mapping[str, Any], **defaults: Any) -> Mo
 
 
 @asynccontextmanager
-async def loaded_model(config: ModelConfig, *, quiet: bool) -> AsyncIterator[tuple[Runtime, Model]]:
+async def loaded_model(
+    config: ModelConfig, *, quiet: bool, runtime_config: RuntimeConfig | None = None
+) -> AsyncIterator[tuple[Runtime, Model]]:
     """Opens a runtime with one model; at the end everything is stopped, and no process is left."""
-    async with open_runtime() as runtime:
+    async with open_runtime(runtime_config) as runtime:
         yield runtime, await load_with_progress(runtime, config, quiet=quiet)
 
 
