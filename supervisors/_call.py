@@ -118,7 +118,10 @@ class From:
     def unwrap(self) -> Any:
         """The answer, or the error it stands for."""
         if self._state == FAILED:
-            raise self._value
+            try:
+                raise self._value
+            finally:
+                del self  # the traceback holds this frame, and this slot the error
         return self._value
 
 
@@ -199,7 +202,10 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
             from_.abandon()
     if from_._state == ABANDONED:
         raise CallTimeout(target, timeout)
-    return from_.unwrap()
+    try:
+        return from_.unwrap()
+    finally:
+        del from_  # as in unwrap
 
 
 async def call_system(kind: int, target: Target, request: object, timeout: float) -> Any:
@@ -219,7 +225,10 @@ async def call_system(kind: int, target: Target, request: object, timeout: float
             from_.abandon()
     if from_._state == ABANDONED:
         raise CallTimeout(target, timeout)
-    return from_.unwrap()
+    try:
+        return from_.unwrap()
+    finally:
+        del from_
 
 
 async def _wait_room(target: Target, pid: AnyPid, timeout: float) -> float:

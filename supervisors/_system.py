@@ -53,6 +53,7 @@ def answer_system(loop: Loop, request: SystemRequest, from_: From) -> None:
         value = request.act(loop)
     except Exception as exc:
         from_.resolve_with(FAILED, exc)
+        del from_  # the traceback holds this frame, and the slot the error
     else:
         from_.resolve_with(ANSWERED, value)
 

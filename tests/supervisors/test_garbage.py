@@ -38,6 +38,24 @@ async def call_and_stop(node: sup.Node) -> None:
     await sup.stop(pid)
 
 
+class Refusing(sup.GenServer):
+    async def handle_call(self, request: Any, from_: sup.From) -> Any:
+        sup.reply_error(from_, NotImplementedError())
+        return sup.NO_REPLY
+
+
+async def fail_calls(node: sup.Node) -> None:
+    async def ask() -> None:
+        with pytest.raises(NotImplementedError):
+            await sup.call(refusing, "x")
+        with pytest.raises(AttributeError):
+            await sup.replace_state(refusing, lambda state: state.missing)
+
+    refusing = await node.start(Refusing)
+    await sup.wait_down(node.spawn(ask))
+    await sup.stop(refusing)
+
+
 @pytest.fixture
 def no_collection(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     caplog.set_level(logging.CRITICAL + 1, "supervisors")  # its records would keep everything
@@ -52,7 +70,7 @@ def no_collection(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collection")
-@pytest.mark.parametrize("what", [crash_a_process, cancel_a_process, call_and_stop])
+@pytest.mark.parametrize("what", [crash_a_process, cancel_a_process, call_and_stop, fail_calls])
 async def test_nothing_is_left_for_the_garbage_collector(
     node: sup.Node, what: Callable[[sup.Node], Awaitable[Any]]
 ) -> None:
