@@ -160,6 +160,7 @@ def test_under_the_invariant_recipe_rows_of_all_kinds_share_calls_unless_they_ar
     assert not recipe.separates_generated
     paired = recipe_for("required", {"f16"}, recipe="invariant")
     assert (paired.name, paired.pair_rows, paired.separate_prefill) == ("invariant", True, True)
+    assert paired.environment == ()  # a thread of a process that has loaded llama.cpp already can have it, too
     assert not paired.separates_generated
 
 

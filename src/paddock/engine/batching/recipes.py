@@ -121,10 +121,9 @@ def recipe_for(
     tiled = any(map(_tiled, matrix_types))
     pairs = not _ONE_ROW_APART.isdisjoint(matrix_types)
     if recipe == "invariant":
-        if pairs:
-            # A call that mixes prompts and single rows is cut into passes, one of which may be a single row.
-            return attrs.evolve(INVARIANT, pair_rows=True, separate_prefill=True)
-        return INVARIANT
+        # A call that mixes prompts and single rows is cut into passes, one of which may be a single row.
+        chosen = attrs.evolve(INVARIANT, pair_rows=pairs, separate_prefill=pairs)
+        return chosen if tiled else attrs.evolve(chosen, environment=())
     repack = _REPACKED_ALIKE.issuperset(matrix_types)
     chosen = attrs.evolve(CANONICAL, use_extra_bufts=repack)
     if tiled and mixture:
