@@ -61,9 +61,10 @@ class Cached:
         """Once every save has been answered and every block that is due is on disk."""
         with trio.fail_after(20):
             while True:
+                saving = await self.saving()  # first, so that the figures are of a moment after its end
                 use, statistics = await self.model.statistics(), await self.statistics()
                 published = statistics.saved_blocks + statistics.known_blocks
-                if use.saved_blocks == published and not statistics.due_blocks and not await self.saving():
+                if not saving and use.saved_blocks == published and not statistics.due_blocks:
                     return statistics
                 await trio.sleep(0.002)
 

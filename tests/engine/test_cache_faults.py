@@ -23,6 +23,8 @@ __all__ = ["arenas"]  # a fixture
 
 PROMPT = tokens_of(1, 400)
 BLOCKS = len(PROMPT) // BLOCK
+SLOT_BYTES = BLOCK * 4 * 2 * 128 * 2
+"""Of the tiny models: 4 layers, K and V, 2 heads of 64 values in F16."""
 
 
 async def expected_of(path: Path, prompt: list[int] = PROMPT, **options: Any) -> paddock.Completion:
@@ -37,11 +39,7 @@ async def held_by_nobody(cache: Cached) -> None:
         while statistics.pinned_blocks:
             await trio.sleep(0.002)
             statistics = await cache.statistics()
-    if statistics.ram_blocks:
-        slot_bytes = statistics.ram_bytes // statistics.ram_blocks
-        assert statistics.ram_bytes == statistics.ram_blocks * slot_bytes
-    else:
-        assert statistics.ram_bytes == 0
+    assert statistics.ram_bytes == statistics.ram_blocks * SLOT_BYTES
 
 
 def store_of(cache: Cached) -> KvStore:
@@ -239,11 +237,7 @@ async def test_a_store_that_does_not_answer_costs_a_bounded_wait(
 
 
 async def test_budgets_hold_while_prompts_push_each_other_out(tiny_model_path: Path, tmp_path: Path) -> None:
-    async with cached(tiny_model_path) as cache:
-        await cache.complete(PROMPT)
-        statistics = await cache.settled()
-        slot_bytes = statistics.ram_bytes // statistics.ram_blocks
-    budget = 10 * slot_bytes
+    budget = 10 * SLOT_BYTES
     async with cached(tiny_model_path, tmp_path, ram=budget) as cache:
         async with trio.open_nursery() as nursery:
             for number in range(12):
@@ -255,13 +249,9 @@ async def test_budgets_hold_while_prompts_push_each_other_out(tiny_model_path: P
 
 
 async def test_a_tenth_request_works_cold_while_the_tier_is_full_of_pinned_blocks(tiny_model_path: Path) -> None:
-    async with cached(tiny_model_path) as cache:
-        await cache.complete(PROMPT)
-        statistics = await cache.settled()
-        slot_bytes = statistics.ram_bytes // statistics.ram_blocks
     other = tokens_of(2, 300)
     expected = await expected_of(tiny_model_path, other)
-    async with cached(tiny_model_path, ram=BLOCKS * slot_bytes) as cache:
+    async with cached(tiny_model_path, ram=BLOCKS * SLOT_BYTES) as cache:
         await cache.complete(PROMPT, max_tokens=1)
         await cache.settled()
         served = cache.model._served.cache
