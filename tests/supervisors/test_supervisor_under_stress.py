@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
+import math
 import random
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -78,55 +79,166 @@ def test_every_task_order_gives_the_same_supervisor(strategy: Any) -> None:
 
 
 async def attempt(command: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-    """The command's result, or None when a fault on the other side made it fail."""
+    """The command's result, or None when it is refused, or a fault on the other side made it fail."""
     try:
         with trio.move_on_after(50):
             return await command(*args)
-    except sup.SupervisorsError:
+    except (sup.SupervisorsError, TypeError):
         return None
 
 
-async def one_life(kind: str, seen: list[sup.Pid[Any]]) -> None:
+async def outlive_a_kill() -> None:
+    """A process that ends three seconds after it is told to, whatever becomes of it."""
+    try:
+        await trio.sleep_forever()
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(3)
+
+
+async def start_supervisor(
+    node: sup.Node, kind: str, backoff: sup.Backoff | None, specs: list[sup.ChildSpec]
+) -> sup.Pid[Any] | None:
+    if kind != "dynamic":
+        flags = sup.SupervisorFlags(kind, 5, auto_shutdown="any_significant", backoff=backoff)  # type: ignore[arg-type]
+        started: sup.Pid[Any] | None = await attempt(node.start, sup.Supervisor, flags, specs)
+        return started
+    pid: sup.Pid[Any] | None = await attempt(node.start, sup.DynamicSupervisor, None, 5, 5.0, backoff)
+    for spec in specs if pid is not None else ():
+        await attempt(sup.start_child, pid, spec)
+    return pid
+
+
+async def children_of(pid: sup.Pid[Any]) -> dict[Any, sup.Pid[Any]]:
+    infos = await attempt(sup.which_children, pid) or ()
+    return {info.id: info.pid for info in infos if isinstance(info.pid, sup.Pid)}
+
+
+async def one_life(kind: str, backoff: sup.Backoff | None = None) -> None:
     """A life that runs through most lines of a supervisor; what fails on the way fails."""
     world = World()
     world.failing_at["a"] = {2}
     world.stop_seconds = {"slow": 10}
     specs = [worker(world, "a"), worker(world, "b"), worker(world, "slow", shutdown=1)]
-    async with sup.open_node() as node:
-        if kind == "dynamic":
-            pid = await attempt(node.start, sup.DynamicSupervisor, None, 5)
-            for spec in specs if pid is not None else ():
-                await attempt(sup.start_child, pid, spec)
-        else:
-            pid = await attempt(node.start, sup.Supervisor, sup.SupervisorFlags(kind, 5), specs)  # type: ignore
+    async with sup.open_node(stall_seconds=math.inf) as node:
+        pid = await start_supervisor(node, kind, backoff, specs)
         if pid is None:
             return
-        children = {info.id: info.pid for info in await attempt(sup.which_children, pid) or ()}
-        seen += children.values()
+        children = await children_of(pid)
+        seen = list(children.values())
         for id, reason in (("b", "crash"), ("a", "crash"), ("slow", sup.Exit("x"))):
-            if isinstance(children.get(id), sup.Pid):
+            if id in children:
                 sup.cast(children[id], reason)
                 await settle()
+        await trio.sleep(0 if backoff is None else 2)
         new = await attempt(sup.start_child, pid, worker(world, "new", restart="temporary"))
         await attempt(sup.terminate_child, pid, new if kind == "dynamic" else "new")
         await attempt(sup.terminate_child, pid, "a")
         await attempt(sup.restart_child, pid, "a")
         await attempt(sup.get_childspec, pid, "a")
         await attempt(sup.count_children, pid)
-        seen += [info.pid for info in await attempt(sup.which_children, pid) or ()]
-        await attempt(sup.stop, pid, sup.Shutdown())
-        await settle()
-        if not pid.alive:
-            assert not [child for child in seen if isinstance(child, sup.Pid) and child.alive]
+        await stop_and_look(pid, [*seen, *(await children_of(pid)).values()])
 
 
-async def watched_life(kind: str) -> None:
-    """`one_life`, and a failure instead of a hang."""
+async def stop_and_look(pid: sup.Pid[Any], seen: list[sup.Pid[Any]]) -> None:
+    """End a life: with the supervisor no child is left."""
+    await attempt(sup.stop, pid, sup.Shutdown())
+    await settle()
+    if not pid.alive:
+        assert not [child for child in seen if child.alive]
+
+
+async def life_with_backoff(kind: str) -> None:
+    await one_life(kind, sup.Backoff(seed=1))
+
+
+async def awkward_life(kind: str) -> None:
+    """Commands that are refused or come in the middle of something, children that resist, hang or are not wanted."""
+    world = World()
+    world.failing = {"failing"}
+    world.ignoring = {"ignoring"}
+    async with sup.open_node(stall_seconds=math.inf) as node, trio.open_nursery() as asking:
+        specs = [worker(world, "a"), sup.child(outlive_a_kill, id="resisting", shutdown=0.5), worker(world, "b")]
+        pid = await start_supervisor(node, kind, sup.Backoff(initial=0.25, seed=1), specs)
+        if pid is None:
+            return
+        children = await children_of(pid)
+        seen = list(children.values())
+
+        def named(id: str) -> Any:
+            return children.get(id) if kind == "dynamic" else id
+
+        taken = await attempt(node.start, sup.GenServer)
+        node.registry.register("taken", taken)
+        brutal = sup.child(outlive_a_kill, id="brutal", shutdown=sup.BRUTAL_KILL, restart="temporary")
+        brief = worker(world, "brief", restart="temporary")
+        for spec in (
+            *specs[:1],
+            worker(world, "ignoring", restart="temporary"),
+            worker(world, "failing"),
+            sup.child(sup.GenServer, name="taken"),
+            brutal,
+            brief,
+        ):
+            child = await attempt(sup.start_child, pid, spec)
+            if child is not None:
+                children[spec.id] = child
+        seen += children.values()
+        for command in (sup.which_child, sup.terminate_child, sup.restart_child, sup.delete_child):
+            await attempt(command, pid, "nobody")
+        await attempt(sup.restart_child, pid, "a")
+        await attempt(sup.get_state, pid)
+        await attempt(sup.get_status, pid)
+        await attempt(sup.replace_state, pid, list)
+        await attempt(sup.call, pid, "what?")
+        sup.send(pid, "what?")
+        asking.start_soon(attempt, sup.terminate_child, pid, named("brutal"))
+        await trio.sleep(0.1)
+        for id in ("brief", "a"):
+            if id in children:
+                sup.cast(children[id], "crash")
+        for _ in range(8):  # while others are being stopped, or wait for their restart
+            await trio.sleep(0.2)
+            for command in (sup.restart_child, sup.delete_child, sup.which_child):
+                asking.start_soon(attempt, command, pid, named("b"))
+            asking.start_soon(attempt, sup.start_child, pid, specs[2])
+        asking.start_soon(attempt, sup.terminate_child, pid, named("resisting"))
+        await trio.sleep(5)
+        world.hanging = {"b"}
+        children |= await children_of(pid)
+        for id in ("b", "a"):
+            if id in children:
+                sup.cast(children[id], "crash")
+                await trio.sleep(1)
+        asking.start_soon(attempt, sup.terminate_child, pid, named("b"))
+        await trio.sleep(1)
+        significant = worker(world, "significant", restart="temporary", significant=kind != "dynamic")
+        child = await attempt(sup.start_child, pid, significant)
+        world.hanging = {"hangs"}
+        asking.start_soon(attempt, sup.start_child, pid, worker(world, "hangs"))
+        await trio.sleep(1)
+        for command in (sup.terminate_child, sup.delete_child):
+            asking.start_soon(attempt, command, pid, named("a"))
+        if isinstance(child, sup.Pid):
+            sup.cast(child, sup.Exit(sup.Normal()))
+        await trio.sleep(1)
+        await stop_and_look(pid, [*seen, *children_of_loop(pid)])
+
+
+def children_of_loop(pid: sup.Pid[Any]) -> list[sup.Pid[Any]]:
+    return [info.pid for info in sup.tree(pid).walk() if info.pid not in (None, pid)] if pid.alive else []
+
+
+Life = Callable[[str], Awaitable[None]]
+
+
+async def watched(life: Life, kind: str) -> None:
+    """A life, and a failure instead of a hang."""
     ended = trio.Event()
 
     async def live() -> None:
         try:
-            await one_life(kind, [])
+            await life(kind)
         except* Injected:
             pass  # the fault was in the end of a child: the node has stopped in good order
         ended.set()
@@ -150,8 +262,8 @@ MODULES = (_supervisor, _supervision, _dynamic_supervisor)
 FILES = {module.__file__ for module in MODULES}
 
 
-def lines_run(kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]:
-    """Run `one_life` with a fault where the line runs first; the lines that ran, in order."""
+def lines_run(life: Life, kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]:
+    """Live with a fault where the line runs first; the lines that ran, in order."""
     seen: dict[tuple[str, int], None] = {}
     armed = [fault]
 
@@ -171,7 +283,7 @@ def lines_run(kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]
     sys.settrace(trace)
     try:
         with scheduling_seed(1):
-            trio.run(watched_life, kind, clock=virtual_clock())
+            trio.run(watched, life, kind, clock=virtual_clock())
     finally:
         sys.settrace(before)
     return list(seen)
@@ -179,16 +291,20 @@ def lines_run(kind: str, fault: tuple[str, int] | None) -> list[tuple[str, int]]
 
 @pytest.mark.parametrize("kind", ["rest_for_one", "dynamic"])
 def test_m02_a_fault_in_any_line_of_the_supervisor_leaves_no_child_and_hangs_nothing(kind: str) -> None:
-    places = lines_run(kind, None)
-    assert len(places) > 150
     last_resort = inspect.getsourcelines(_supervision.SupervisionLoop.clear_away)
-    for file, line in places:
-        # python cannot raise in a bare `try:`, and behind the last resort there is none
-        if linecache.getline(file, line).strip() in ("try:", "await self.clear_away()"):
-            continue
-        if file == _supervision.__file__ and 0 <= line - last_resort[1] < len(last_resort[0]):
-            continue
-        lines_run(kind, (file, line))
+    tried: set[tuple[str, int]] = set()
+    for life in (one_life, life_with_backoff, awkward_life):
+        places = lines_run(life, kind, None)
+        assert len(places) > 150
+        for file, line in places:
+            # python cannot raise in a bare `try:`, and behind the last resort there is none
+            if linecache.getline(file, line).strip() in ("try:", "await self.clear_away()"):
+                continue
+            if file == _supervision.__file__ and 0 <= line - last_resort[1] < len(last_resort[0]):
+                continue
+            if (file, line) not in tried:
+                tried.add((file, line))
+                lines_run(life, kind, (file, line))
 
 
 class AtStep(trio.abc.Instrument):
