@@ -30,6 +30,7 @@ from paddock.errors import CacheError, ChatTemplateMissing, InvalidParameter, Mo
 from paddock.models.facts import ModelFacts
 from paddock.native.exactness.certificate import Certificate
 from paddock.sampling.parameters import SamplingParameters
+from paddock.sessions.cached import session_blocks
 from paddock.sessions.conversation import Conversation, SessionFacts
 from paddock.sessions.host import SessionHost
 from paddock.sessions.turns import checked_key
@@ -229,16 +230,27 @@ class Model:
         return Session(self, self._sessions, found, wait=wait)
 
     async def _put_to_sleep(self, conversation: Conversation) -> None:
-        """Has what is cached of a conversation written to disk. Nothing here fails: what is lost is computed again."""
-        cache = self._served.cache
-        if self._store is not None and cache is not None:
+        """Has what is cached of a conversation written to disk, and its memory freed.
+
+        Nothing here fails: what is lost is computed again.
+        """
+        cache, store = self._served.cache, self._store
+        if store is not None and cache is not None:
             try:
-                await self._store.flush(cache.handle)
+                await store.flush(cache.handle)
+                store.leave_ram(cache.handle, await session_blocks(cache.rules, conversation))
             except CacheError:
                 pass
 
     async def _forget(self, conversation: Conversation) -> None:
-        """Has what is cached of a conversation dropped."""
+        """Has what is cached of a conversation dropped, in RAM and on disk."""
+        cache, store = self._served.cache, self._store
+        if store is not None and cache is not None:
+            try:
+                for state in conversation.states():
+                    await store.forget(await session_blocks(cache.rules, state))
+            except CacheError:
+                pass
 
     # --- state --------------------------------------------------------------------------------------------
 

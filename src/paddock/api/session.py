@@ -34,6 +34,7 @@ from paddock.errors import (
     WorkerDied,
 )
 from paddock.sampling.parameters import SamplingParameters
+from paddock.sessions.cached import cache_tenant
 from paddock.sessions.continuation import PlannedTurn, plan_turn
 from paddock.sessions.conversation import Conversation, RecordedTurn, SessionFacts
 from paddock.sessions.host import OpenTurn, SessionHost
@@ -321,11 +322,6 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<paddock.Session {self.id!r} with {self._model.name!r}>"
-
-
-def cache_tenant(tenant: str) -> str:
-    """Whose blocks a tenant's sessions use: those of plain requests where nothing else is asked for."""
-    return "" if tenant == "default" else tenant
 
 
 def _checked_turns(parameter: str, turns: int | None, conversation: Conversation) -> int:

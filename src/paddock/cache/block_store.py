@@ -6,6 +6,7 @@ goes on with every block. Belongs to the trio thread; nothing here blocks or doe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from paddock.errors import CacheError, CacheMemoryExhausted
 __all__ = ["BlockStore", "ModelHandle", "OpenModel", "PinnedPrefix", "RestorableBlock", "SavedBlock"]
 
 Owner = sup.Pid[Any] | None
+
+_SAVE_SECONDS = 10.0
+"""A save that was begun is published within this time."""
 
 
 @attrs.frozen
@@ -91,6 +95,8 @@ class BlockStore:
         self._next_number = 1
         self._leases: dict[int, _Lease] = {}
         self._reserved: dict[Slot, Owner] = {}
+        self._forgotten: dict[bytes, float] = {}
+        """Blocks that are not wanted, and until when one that is published was under way before that."""
 
     # --- models -------------------------------------------------------------------------------------------
 
@@ -226,7 +232,9 @@ class BlockStore:
         self._reserved[slot] = owner
         return slot
 
-    def publish(self, handle: ModelHandle, saved: Sequence[SavedBlock], *, spill: bool = True) -> None:
+    def publish(
+        self, handle: ModelHandle, saved: Sequence[SavedBlock], *, spill: bool = True, now: float = -math.inf
+    ) -> None:
         """Makes saved blocks findable; a slot whose block is known already is freed. Slots must be reserved ones.
 
         What a closed model publishes, or a slot that its owner gave up, is passed over.
@@ -239,7 +247,10 @@ class BlockStore:
             if slot not in self._reserved:
                 continue
             del self._reserved[slot]
-            if self.index.publish(block.content, slot, block.checksum, spill=spill and self.spills) is None:
+            if now < self._forgotten.get(block.content.key, -math.inf):
+                self.index.give_back_slot(slot)
+                self._free(slot)
+            elif self.index.publish(block.content, slot, block.checksum, spill=spill and self.spills) is None:
                 self.counters.known_blocks += 1
                 self.index.give_back_slot(slot)
                 self._free(slot)
@@ -260,6 +271,24 @@ class BlockStore:
         for key in keys:
             for block in self.index.in_any_arena(key):
                 self.condemn_block(block)
+
+    def forget(self, keys: Sequence[bytes], now: float) -> None:
+        """Drops blocks for good. One that is being saved at this moment is dropped when it is published."""
+        for key in [key for key, until in self._forgotten.items() if until <= now]:
+            del self._forgotten[key]
+        for key in keys:
+            self._forgotten[key] = now + _SAVE_SECONDS
+            for block in self.index.in_any_arena(key):
+                self._free(self.index.condemn(block))
+
+    def leave_ram(self, handle: ModelHandle, keys: Sequence[bytes]) -> None:
+        """Frees the slots of blocks that are on disk as well, unless somebody relies on them."""
+        if handle.number not in self._models:
+            return
+        for key in reversed(keys):
+            block = self.index.in_ram(handle.number, key)
+            if block is not None and not block.held and self.index.on_disk(key) is not None:
+                self._free(self.index.evict(block))
 
     def condemn_block(self, block: RamBlock) -> None:
         """The same for a block in one arena."""

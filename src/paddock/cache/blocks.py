@@ -72,7 +72,7 @@ class RamBlock:
     spilling: bool = False
     """A thread reads the slot at this moment: it must not be freed."""
     condemned: bool = False
-    """Out of the index because its payload failed verification; its slot is freed with the last pin."""
+    """Out of the index, as its payload failed verification or nobody wants it; its slot is freed with the last pin."""
 
     @property
     def held(self) -> bool:

@@ -13,7 +13,9 @@ from paddock.cache.messages import (
     Condemn,
     FindPrefix,
     Flush,
+    Forget,
     GiveBack,
+    LeaveRam,
     OpenModelRequest,
     Publish,
     Release,
@@ -100,6 +102,14 @@ class KvStore:
     def condemn(self, keys: Sequence[bytes]) -> None:
         """Drops blocks that the worker found to be wrong (BlocksRestored.bad). Synchronous."""
         sup.cast(self._store, Condemn(tuple(keys)))
+
+    async def forget(self, keys: Sequence[bytes]) -> None:
+        """Drops blocks for good, in RAM and on disk, and those of them that are being saved at this moment."""
+        await self._call(Forget(tuple(keys)))
+
+    def leave_ram(self, handle: ModelHandle, keys: Sequence[bytes]) -> None:
+        """Frees the memory of blocks that are on disk as well and that nobody relies on. Synchronous."""
+        sup.cast(self._store, LeaveRam(handle, tuple(keys)))
 
     async def flush(self, handle: ModelHandle | None = None, *, timeout: float = _SECONDS) -> int:
         """Waits until the blocks of a model, or of all, are on disk; the number of those in RAM that are not.

@@ -250,7 +250,7 @@ class BlockIndex:
         return block.slot
 
     def condemn(self, block: RamBlock) -> Slot | None:
-        """Takes a block whose payload is not what it should be out of RAM at once. Its slot, where it is free."""
+        """Takes a block that is not to be found any more out of RAM at once. Its slot, where it is free."""
         if not self._holds(block):
             return None
         self._forget(block)

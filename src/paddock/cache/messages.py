@@ -92,6 +92,29 @@ class Condemn:
 
 
 @attrs.frozen
+class Forget:
+    """Call: drop these blocks for good, wherever they are; answered when their files are gone."""
+
+    keys: Sequence[bytes]
+
+
+@attrs.frozen
+class RemoveFiles:
+    """From the store to the writer: remove what is on disk of these blocks, then answer the call."""
+
+    from_: sup.From
+    keys: Sequence[bytes]
+
+
+@attrs.frozen
+class LeaveRam:
+    """Free the slots of these blocks of a model, where they are on disk as well and nobody relies on them."""
+
+    handle: ModelHandle
+    keys: Sequence[bytes]
+
+
+@attrs.frozen
 class Flush:
     """Call: wait until what is due is on disk; answered with the number of blocks in RAM that are not."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import attrs
+import trio
 
 import supervisors as sup
 from paddock.cache.block_store import BlockStore, ModelHandle
@@ -16,10 +17,13 @@ from paddock.cache.messages import (
     FetchPrefix,
     FindPrefix,
     Flush,
+    Forget,
     GiveBack,
+    LeaveRam,
     OpenModelRequest,
     Publish,
     Release,
+    RemoveFiles,
     Reserve,
     Statistics,
     ThreadsDone,
@@ -73,6 +77,12 @@ class CacheServer(sup.GenServer):
                     self._tier.waiting.append((from_, None if handle is None else handle.number))
                     self._tier.answer_waiting()
                     return sup.NO_REPLY
+                case Forget(keys):
+                    store.forget(keys, trio.current_time())
+                    if self._tier.folder is None:
+                        return sup.Reply(None)
+                    sup.cast(self._writer, RemoveFiles(from_, keys))
+                    return sup.NO_REPLY
                 case Statistics():
                     return sup.Reply(self._statistics())
                 case _:
@@ -85,7 +95,7 @@ class CacheServer(sup.GenServer):
         store = self._store
         match message:
             case Publish(handle, saved):
-                store.publish(handle, saved)
+                store.publish(handle, saved, now=trio.current_time())
                 self._wake_writer()
             case Release(number):
                 store.release(number)
@@ -93,6 +103,8 @@ class CacheServer(sup.GenServer):
                 store.give_back(handle, offsets)
             case Condemn(keys):
                 store.condemn(keys)
+            case LeaveRam(handle, keys):
+                store.leave_ram(handle, keys)
             case ThreadsDone():
                 self._finish_closing()
             case _:

@@ -17,7 +17,7 @@ from paddock.cache.blocks import DiskBlock, RamBlock
 from paddock.cache.disk_tier import DiskTier
 from paddock.cache.folder import CacheFolder, ScannedFile, scan
 from paddock.cache.keys import HASH_BYTES, Identity
-from paddock.cache.messages import Describe, ThreadsDone, Wake
+from paddock.cache.messages import Describe, RemoveFiles, ThreadsDone, Wake
 from paddock.errors import BlockRefused, CacheFolderUnusable
 
 __all__ = ["DiskWriter"]
@@ -55,6 +55,9 @@ class DiskWriter(sup.GenServer):
                 self._tier.woken = False
             case Describe(identity):
                 self._identities.append(identity)
+            case RemoveFiles(from_, keys):
+                await self._remove(keys, evicted=False)
+                sup.reply(from_, None)
             case _:
                 raise TypeError(f"unknown message {type(message).__name__}")
         return await self._work()
@@ -139,12 +142,13 @@ class DiskWriter(sup.GenServer):
             )
             await trio.lowlevel.checkpoint()
 
-    async def _remove(self, keys: Sequence[bytes]) -> None:
+    async def _remove(self, keys: Sequence[bytes], *, evicted: bool = True) -> None:
         """Removes files from the index, and then from the folder."""
         folder = self._tier.folder
         blocks = [(key, self._store.index.remove_file(key)) for key in keys]
         files = [(block.identity, key) for key, block in blocks if block is not None]
-        self._store.counters.evicted_disk_blocks += len(files)
+        if evicted:
+            self._store.counters.evicted_disk_blocks += len(files)
         if folder is not None and folder.writable and files:
             self._store.counters.disk_errors += await trio.to_thread.run_sync(_remove_files, folder, files)
 

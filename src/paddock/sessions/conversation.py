@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -81,6 +81,13 @@ class Conversation:
             prompt_tokens=len(prompt),
             rendered=before[: recorded.kept_text] + recorded.new_text,
         )
+
+    def states(self) -> Iterator[Conversation]:
+        """The states whose tokens are not the beginning of a later one's, the last one among them."""
+        for number, recorded in enumerate(self.turns[1:], 1):
+            if recorded.turn.continuation.dropped_tokens:
+                yield Conversation.of(self.facts, self.turns[:number])
+        yield self
 
     @property
     def reply(self) -> str:
