@@ -233,6 +233,29 @@ async def test_a_store_that_does_not_answer_costs_a_bounded_wait(
         assert (await cache.complete(PROMPT, **WILD)).usage.cached_tokens == BLOCKS * BLOCK
 
 
+async def test_a_worker_that_never_answers_a_restore_costs_a_bounded_wait(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cached(tiny_model_path) as cache:
+        first = await cache.complete(PROMPT, **WILD)
+        await cache.settled()
+        with monkeypatch.context() as patched:
+            patched.setattr("paddock.engine.caching.restores.RESTORE_SECONDS", 0.1)
+            patched.setattr("paddock.engine.worker.state_worker.StateWorker.restore", lambda *_: None)
+            async with trio.open_nursery() as nursery:
+                for _ in range(2):  # the second waits behind the first
+
+                    async def attempt() -> None:
+                        slow = await cache.complete(PROMPT, **WILD)
+                        assert slow == first
+                        assert slow.usage.cached_tokens == 0
+
+                    nursery.start_soon(attempt)
+        assert (await cache.model.statistics()).failed_restores == 2
+        await held_by_nobody(cache)
+        assert (await cache.complete(PROMPT, **WILD)).usage.cached_tokens == BLOCKS * BLOCK
+
+
 # --- room -----------------------------------------------------------------------------------------------
 
 

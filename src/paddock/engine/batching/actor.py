@@ -17,7 +17,7 @@ from paddock.cache.client import KvStore
 from paddock.engine.batching.policy import BatchLimits, plan_batch
 from paddock.engine.batching.running import Running, chunks_of, rows_of
 from paddock.engine.batching.sequences import Lease
-from paddock.engine.caching.messages import PrefixFound, ServedCache
+from paddock.engine.caching.messages import PrefixFound, RestoreOverdue, ServedCache
 from paddock.engine.caching.restores import Restores
 from paddock.engine.caching.saves import Saves
 from paddock.engine.requests.messages import (
@@ -125,6 +125,9 @@ class BatchActor(sup.GenServer):
             case PrefixFound(lease):
                 if self._restores is not None:
                     self._restores.found(message, self._cache, runs=self._entry(lease) is not None)
+            case RestoreOverdue():
+                if self._restores is not None:
+                    self._restores.overdue(message)
             case RestoreBlocksDone():
                 if self._restores is not None:
                     self._restores.done(message, self._cache, runs=self._runs)

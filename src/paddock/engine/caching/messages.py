@@ -12,7 +12,7 @@ from paddock.engine.batching.sequences import Lease
 from paddock.engine.caching.prefix import ChainRules
 from paddock.engine.worker.protocol import Loaded
 
-__all__ = ["CacheOpened", "OpenCache", "PrefixFound", "PrefixUsed", "ServedCache"]
+__all__ = ["CacheOpened", "OpenCache", "PrefixFound", "PrefixUsed", "RestoreOverdue", "ServedCache"]
 
 
 @attrs.frozen
@@ -51,6 +51,13 @@ class PrefixFound:
     lease: Lease
     holder: sup.Pid[Any]
     prefix: PinnedPrefix | None
+
+
+@attrs.frozen
+class RestoreOverdue:
+    """Cast holder -> batch: its prefix was found long ago, and has not been put in place."""
+
+    holder: sup.Pid[Any]
 
 
 @attrs.frozen

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
+import trio
 
 import supervisors as sup
 from paddock.cache.block_store import ModelHandle, PinnedPrefix
 from paddock.cache.client import KvStore
 from paddock.cache.resume import resume_point
 from paddock.engine.batching.running import Running
-from paddock.engine.caching.messages import PrefixFound, PrefixUsed, ServedCache
+from paddock.engine.caching.messages import PrefixFound, PrefixUsed, RestoreOverdue, ServedCache
 from paddock.engine.requests.messages import PrefixRestored
 from paddock.engine.statistics import CacheUse
 from paddock.engine.worker.messages import RestoreBlocksDone, RunRestoreBlocks, RunStep
@@ -32,6 +33,9 @@ __all__ = ["Restores", "hold_prefix", "look_up_seconds"]
 
 _ATTEMPTS = 3
 """Look-ups of one request: a block that fails its verification is dropped, and what is left is looked up again."""
+
+RESTORE_SECONDS = 30.0
+"""How long a prefix that was found may take to be in place, its turn behind others included."""
 
 
 def look_up_seconds(tokens: int) -> float:
@@ -148,12 +152,29 @@ class Restores:
             use.cached_tokens += restore.tokens
             sup.cast(entry.request, PrefixRestored(restore.tokens))
             return
-        use.failed_restores += 1
-        # What the worker holds of the sequence is not known: it is opened anew before its first row.
-        entry.opened = False
-        entry.saved_blocks = entry.save_at = 0
+        self._compute_all(entry)
         if message.bad and cache is not None and restore.attempts < _ATTEMPTS:
             self.begin(entry, cache, restore.attempts)
+
+    def overdue(self, message: RestoreOverdue) -> None:
+        """The worker has not answered in time: the request computes its prompt, and others may be restored."""
+        restore = self._in_flight
+        if restore is not None and restore.holder is message.holder:
+            self._in_flight = None
+        else:
+            restore = next((ready for ready in self._ready if ready.holder is message.holder), None)
+            if restore is None:
+                return
+            self._ready.remove(restore)
+        self._compute_all(restore.entry)
+        self._end(restore)
+
+    def _compute_all(self, entry: Running) -> None:
+        """What the worker holds of the sequence is not known: it is opened anew with its first row, which an answer
+        that comes late finds there, and leaves."""
+        self._use.failed_restores += 1
+        entry.opened = False
+        entry.saved_blocks = entry.save_at = 0
 
     def _end(self, restore: _Restore) -> None:
         restore.entry.restoring = False
@@ -170,6 +191,10 @@ async def hold_prefix(
     except CacheError:
         pass  # off, full, broken or slow: the request computes its prompt
     sup.cast(batch, PrefixFound(entry.lease, sup.self(), prefix))
-    await sup.receive()
+    with trio.move_on_after(RESTORE_SECONDS) as patience:
+        await sup.receive()
+    if patience.cancelled_caught:
+        sup.cast(batch, RestoreOverdue(sup.self()))
+        await sup.receive()
     if prefix is not None:
         store.release(prefix)
