@@ -256,6 +256,19 @@ async def test_a_worker_that_never_answers_a_restore_costs_a_bounded_wait(
         assert (await cache.complete(PROMPT, **WILD)).usage.cached_tokens == BLOCKS * BLOCK
 
 
+async def test_a_worker_that_answers_no_save_costs_a_bounded_wait(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paddock.engine.caching.saves.SAVE_SECONDS", 0.1)
+    monkeypatch.setattr("paddock.engine.worker.state_worker.StateWorker.save_from", lambda *_: None)
+    async with cached(tiny_model_path, n_seq_max=2) as cache:
+        with trio.fail_after(30):
+            for number in range(12):
+                assert (await cache.complete(tokens_of(number, 100))).usage.completion_tokens == 12
+        statistics = await cache.model.statistics()
+        assert (statistics.completed, statistics.sequences_free, statistics.saves) == (12, 2, 0)
+
+
 # --- room -----------------------------------------------------------------------------------------------
 
 

@@ -17,7 +17,7 @@ from paddock.cache.client import KvStore
 from paddock.engine.batching.policy import BatchLimits, plan_batch
 from paddock.engine.batching.running import Running, chunks_of, rows_of
 from paddock.engine.batching.sequences import Lease
-from paddock.engine.caching.messages import PrefixFound, RestoreOverdue, ServedCache
+from paddock.engine.caching.messages import PrefixFound, RestoreOverdue, SavesOverdue, ServedCache
 from paddock.engine.caching.restores import Restores
 from paddock.engine.caching.saves import Saves
 from paddock.engine.requests.messages import (
@@ -131,6 +131,8 @@ class BatchActor(sup.GenServer):
             case RestoreBlocksDone():
                 if self._restores is not None:
                     self._restores.done(message, self._cache, runs=self._runs)
+            case SavesOverdue():
+                self._release(self._saves.overdue() if self._saves is not None else [])
             case SaveBlocksDone():
                 if self._saves is not None:
                     self._saves.done(message, self._cache)
@@ -287,8 +289,7 @@ class BatchActor(sup.GenServer):
             if step_id is None or step_id != self._saved_behind:
                 self._saved_behind = step_id
                 most = _ALL_SAVES if step_id is None else 1
-                for entry in await self._saves.send(self._port, self._cache, self._runs, most=most):
-                    self._releases.append(SequenceRef(entry.lease.sequence_id, entry.lease.generation))
+                self._release(await self._saves.send(self._port, self._cache, self._runs, most=most))
                 self._issue()
         self._restores.send_next(self._port, self._may_open)
 
@@ -329,7 +330,10 @@ class BatchActor(sup.GenServer):
         if self._saves is not None and self._saves.ended(entry):
             return
         if entry.opened:
-            self._releases.append(SequenceRef(lease.sequence_id, lease.generation))
+            self._release([entry])
+
+    def _release(self, entries: list[Running]) -> None:
+        self._releases += [SequenceRef(entry.lease.sequence_id, entry.lease.generation) for entry in entries]
 
     def format_status(self) -> object:
         """Token ids are text in another form: status shows counts only."""

@@ -12,7 +12,7 @@ from paddock.engine.batching.sequences import Lease
 from paddock.engine.caching.prefix import ChainRules
 from paddock.engine.worker.protocol import Loaded
 
-__all__ = ["CacheOpened", "OpenCache", "PrefixFound", "PrefixUsed", "RestoreOverdue", "ServedCache"]
+__all__ = ["CacheOpened", "OpenCache", "PrefixFound", "PrefixUsed", "RestoreOverdue", "SavesOverdue", "ServedCache"]
 
 
 @attrs.frozen
@@ -58,6 +58,11 @@ class RestoreOverdue:
     """Cast holder -> batch: its prefix was found long ago, and has not been put in place."""
 
     holder: sup.Pid[Any]
+
+
+@attrs.frozen
+class SavesOverdue:
+    """Cast watcher -> batch: sequences have waited long for their saves."""
 
 
 @attrs.frozen

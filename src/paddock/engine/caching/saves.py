@@ -20,7 +20,7 @@ from paddock.cache.client import KvStore
 from paddock.cache.keys import BlockContent
 from paddock.engine.batching.running import Running
 from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save
-from paddock.engine.caching.messages import ServedCache
+from paddock.engine.caching.messages import SavesOverdue, ServedCache
 from paddock.engine.statistics import CacheUse
 from paddock.engine.worker.messages import RunSaveBlocks, SaveBlocksDone
 from paddock.errors import CacheError
@@ -29,6 +29,9 @@ __all__ = ["Saves"]
 
 _UNDER_WAY: Final = 6
 """Saves that the worker is sent at once; each holds the state of a sequence. It takes a few more, for restores."""
+
+SAVE_SECONDS = 30.0
+"""How long sequences that have ended wait for a worker that answers none of its saves."""
 
 _RESERVE_SECONDS: Final = 0.5
 """How long the batch actor waits for slots, which takes the store no time unless it is being restarted."""
@@ -52,6 +55,10 @@ class Saves:
         self._due: list[Running] = []
         self._ending: deque[Running] = deque()
         self._under_way: dict[int, _Save] = {}
+        self._watched: int | None = None
+        """How many saves had been answered when the sequences that wait began to be watched."""
+        self._answered = 0
+        self._broken = False
 
     @property
     def waiting(self) -> bool:
@@ -80,14 +87,16 @@ class Saves:
     def computed(self, entry: Running) -> None:
         """More of a request's tokens are in the cache. Called for every row of every step."""
         if entry.cached >= entry.save_at:
-            if entry.chain is None or entry.unsaveable:
+            if entry.chain is None or entry.unsaveable or self._broken:
                 entry.save_at = NEVER
             else:
                 self._due.append(entry)
 
     def ended(self, entry: Running) -> bool:
         """A request has ended; True where its sequence is to be kept until :meth:`send` says that it can go."""
-        if not entry.opened or entry.chain is None or entry.unsaveable or not self._blocks(entry, ending=True):
+        if self._broken or not entry.opened or entry.chain is None or entry.unsaveable:
+            return False
+        if not self._blocks(entry, ending=True):
             return False
         self._ending.append(entry)
         return True
@@ -120,6 +129,9 @@ class Saves:
             await self._save(entry, self._blocks(entry, ending=True), port, cache)
             self._ending.popleft()
             released.append(entry)
+        if self._ending and self._watched is None:
+            self._watched = self._answered
+            sup.spawn_link(_watch, sup.self(), label="saves")
         due, self._due = self._due, []
         for entry in due:
             # A reply's own blocks are due again after its next token when they find no place now.
@@ -156,11 +168,24 @@ class Saves:
             RunSaveBlocks(sup.self(), work_id, lease.sequence_id, lease.generation, blocks.start, offsets),
         )
 
+    def overdue(self) -> list[Running]:
+        """Sequences have waited: where the worker has not answered any save meanwhile, it is asked for none any more.
+        The sequences that can be released. Slots that it was to fill stay reserved as long as it lives."""
+        answered, self._watched = self._answered - (self._watched or 0), None
+        if answered or not self._ending:
+            return []
+        self._broken = True
+        released = list(self._ending)
+        self._ending.clear()
+        self._due.clear()
+        return released
+
     def done(self, message: SaveBlocksDone, cache: ServedCache | None) -> None:
         """The worker has answered: its blocks can be found from now on, or their slots are free again."""
         save = self._under_way.pop(message.work_id, None)
         if save is None or cache is None:
             return
+        self._answered += 1
         use = self._use
         use.save_seconds += message.seconds
         use.save_decode_seconds += message.decode_seconds
@@ -173,3 +198,9 @@ class Saves:
         use.saved_blocks += len(save.offsets)
         blocks = zip(save.contents, save.offsets, message.checksums, strict=True)
         self._store.publish(cache.handle, [SavedBlock(*block) for block in blocks])
+
+
+async def _watch(batch: sup.Pid[Any]) -> None:
+    """Body of a watcher."""
+    await trio.sleep(SAVE_SECONDS)
+    sup.cast(batch, SavesOverdue())
