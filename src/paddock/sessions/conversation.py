@@ -59,27 +59,34 @@ class Conversation:
     @classmethod
     def of(cls, facts: SessionFacts, turns: Sequence[RecordedTurn]) -> Conversation:
         """Puts the turns together. Raises ValueError where they do not fit one another."""
-        conversation = cls(facts)
-        for turn in turns:
-            conversation = conversation.after(turn)
-        return conversation
+        return cls(facts)._after(turns)
 
     def after(self, recorded: RecordedTurn) -> Conversation:
         """The state after one more turn. Raises ValueError for one that does not follow."""
-        turn, before = recorded.turn, self.text
-        if turn.number != len(self.turns) + 1:
-            raise ValueError(f"turn {turn.number} does not follow turn {len(self.turns)}")
-        if not 0 <= recorded.kept_tokens <= len(self.tokens) or not 0 <= recorded.kept_text <= len(before):
-            raise ValueError(f"turn {turn.number} keeps more than there was before it")
-        prompt = self.tokens[: recorded.kept_tokens] + recorded.new_tokens
-        flags = self.flags[: recorded.kept_tokens] + bytes(len(recorded.new_tokens))
+        return self._after([recorded])
+
+    def _after(self, turns: Sequence[RecordedTurn]) -> Conversation:
+        tokens, flags = list(self.tokens), bytearray(self.flags)
+        count, prompt_tokens, rendered, text = len(self.turns), self.prompt_tokens, self.rendered, self.text
+        for recorded in turns:
+            turn, kept = recorded.turn, recorded.kept_tokens
+            if turn.number != count + 1:
+                raise ValueError(f"turn {turn.number} does not follow turn {count}")
+            if not 0 <= kept <= len(tokens) or not 0 <= recorded.kept_text <= len(text):
+                raise ValueError(f"turn {turn.number} keeps more than there was before it")
+            count += 1
+            prompt_tokens = kept + len(recorded.new_tokens)
+            tokens[kept:] = recorded.new_tokens + turn.token_ids
+            flags[kept:] = bytes(len(recorded.new_tokens)) + b"\1" * len(turn.token_ids)
+            rendered = text[: recorded.kept_text] + recorded.new_text
+            text = rendered + turn.text
         return Conversation(
             facts=self.facts,
-            turns=(*self.turns, recorded),
-            tokens=prompt + turn.token_ids,
-            flags=flags + b"\1" * len(turn.token_ids),
-            prompt_tokens=len(prompt),
-            rendered=before[: recorded.kept_text] + recorded.new_text,
+            turns=(*self.turns, *turns),
+            tokens=tuple(tokens),
+            flags=bytes(flags),
+            prompt_tokens=prompt_tokens,
+            rendered=rendered,
         )
 
     def states(self) -> Iterator[Conversation]:

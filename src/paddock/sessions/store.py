@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import trio
 
 from paddock.errors import (
+    RuntimeClosed,
     SessionDamaged,
     SessionExists,
     SessionModelMismatch,
@@ -67,13 +68,14 @@ class SessionStore:
     """One connection, used by one thread at a time; the file is opened by the first call.
 
     The async methods are checkpoints. A call that has begun is waited for, whatever becomes of its caller, so that a
-    change is made as a whole or not at all. All raise SessionStoreUnusable.
+    change is made as a whole or not at all. All raise SessionStoreUnusable, and RuntimeClosed once it is closed.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._path = folder / "sessions.sqlite3"
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._limiter = trio.CapacityLimiter(1)
 
     @property
@@ -106,7 +108,8 @@ class SessionStore:
         await self._run(lambda db: _delete(db, key))
 
     async def close(self) -> None:
-        """Closes the file. Idempotent."""
+        """Closes the file; nothing can be read or changed after that. Idempotent."""
+        self._closed = True
         connection, self._connection = self._connection, None
         if connection is not None:
             await trio.to_thread.run_sync(connection.close, limiter=self._limiter)
@@ -115,6 +118,8 @@ class SessionStore:
         return await trio.to_thread.run_sync(self._in_thread, work, limiter=self._limiter)
 
     def _in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._closed:
+            raise RuntimeClosed
         try:
             if self._connection is None:
                 self._connection = _connect(self._folder, self._path)
