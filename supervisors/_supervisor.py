@@ -406,25 +406,31 @@ class _SupervisorLoop(SupervisionLoop):
         """Stop one process as its spec says; False when it outlives even its kill."""
         pid = child.process
         assert pid is not None
-
-        def ended() -> bool:
-            return not pid.alive
-
-        if pid.alive:
-            if child.spec.shutdown is BRUTAL_KILL:
-                kill(pid)
-            else:
-                deadline = trio.current_time() + child.spec.shutdown_seconds
-                request_shutdown(pid, SHUTDOWN, deadline)
-                if not await self.wait(ended, deadline):
-                    kill(pid)
-            if not await self.wait(ended, trio.current_time() + KILL_GRACE_SECONDS):
+        self.waits_for = pid
+        try:
+            if not await self.end_process(pid, child.spec):
                 self.report_unkillable(child.spec, pid)
                 return False
+        finally:
+            self.waits_for = None
         self.by_process.pop(pid, None)
         child.process = None
         self.report_stopped(child.spec, pid)
         return True
+
+    async def end_process(self, pid: AnyPid, spec: ChildSpec) -> bool:
+        def ended() -> bool:
+            return not pid.alive
+
+        if pid.alive:
+            if spec.shutdown is BRUTAL_KILL:
+                kill(pid)
+            else:
+                deadline = trio.current_time() + spec.shutdown_seconds
+                request_shutdown(pid, SHUTDOWN, deadline)
+                if not await self.wait(ended, deadline):
+                    kill(pid)
+        return await self.wait(ended, trio.current_time() + KILL_GRACE_SECONDS)
 
     async def stop_children(self) -> None:
         """Newest first, strictly one after another; those that outlive their kill are waited for at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -52,3 +53,21 @@ async def test_nothing_is_started_before_it_is_due(node: sup.Node) -> None:
     root: Any = await node.start(sup.Supervisor)
     await root._loop.start_pending()
     assert (await sup.count_children(root)).specs == 0
+
+
+async def test_a_child_that_commands_its_supervisor_while_it_is_stopped_is_told_of_the_deadlock(node: sup.Node) -> None:
+    told: list[BaseException] = []
+
+    class Commanding(sup.GenServer):
+        async def terminate(self, reason: object) -> None:
+            supervisor = sup.self().parent
+            assert supervisor is not None
+            with pytest.raises(sup.Deadlock) as deadlock:
+                await sup.terminate_child(supervisor, "other")
+            told.append(deadlock.value)
+
+    specs = [sup.child(Commanding, id="commanding", shutdown=math.inf), sup.child(sup.GenServer, id="other")]
+    pid = await node.start(sup.Supervisor, None, specs)
+    await sup.terminate_child(pid, "commanding")
+    assert len(told) == 1
+    assert (await sup.count_children(pid)).active == 1
