@@ -335,5 +335,5 @@ class Supervision(RuleBasedStateMachine):
 
 TestSupervision = Supervision.TestCase
 TestSupervision.settings = settings(
-    max_examples=200, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
