@@ -78,6 +78,7 @@ class SessionHost:
         self.store = SessionStore(folder)
         self._registry = registry
         self._root = root
+        self._starting = trio.Lock()
 
     async def open(self, facts: SessionFacts) -> SessionFacts:
         """Makes the session unless there is one; what it is fixed to.
@@ -121,22 +122,22 @@ class SessionHost:
     async def _server(self, key: SessionKey) -> sup.Pid[Any]:
         """The session's actor, started where there is none. Raises RuntimeClosed."""
         name = ("session", key.tenant, key.id)
-        while True:
+        async with self._starting:  # two tasks that start one actor would be an error in the log
             pid = self._registry.whereis(name)
             if pid is not None and pid.alive:
                 return pid
-            label = f"session {key.id}"
             child = sup.child(
-                SessionServer, self.store, key, id=name, restart="temporary", shutdown=1.0, label=label,
+                SessionServer, self.store, key, id=name, restart="temporary", shutdown=1.0, label=f"session {key.id}",
                 name=self._registry.via(name),
             )  # fmt: skip
-            try:
-                return await sup.start_child(await self._supervisor(), child)
-            except sup.AlreadyStarted:
-                continue
-            except (sup.NoProc, sup.ServerExited):
-                if not self._root.alive:
-                    raise RuntimeClosed from None
+            while True:
+                try:
+                    return await sup.start_child(await self._supervisor(), child)
+                except sup.AlreadyStarted as started:
+                    await sup.wait_down(started.pid)  # it is about to end
+                except (sup.NoProc, sup.ServerExited):
+                    if not self._root.alive:
+                        raise RuntimeClosed from None
 
     async def _supervisor(self) -> sup.Target:
         target = self._registry.via(_SUPERVISOR)
