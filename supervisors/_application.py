@@ -173,6 +173,8 @@ class Applications:
                 start.pid = self._running[application.name] = pid
         except StartFailed as exc:
             start.reason = exc.reason
+        except NodeStopped as exc:
+            start.reason = Crashed(exc)
         except trio.Cancelled:
             start.reason = Crashed(NodeStopped(self.node.label))
             raise

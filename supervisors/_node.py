@@ -249,6 +249,8 @@ async def node_block(node: Node, stall_seconds: float) -> AsyncIterator[Node]:
                     # no cancellation from outside may end the wait for our processes, nor hide what the block raised
                     way_out.shield = True
                     failure = await node._stop(is_interrupt(failure)) or failure
+                    # nobody would stop what is started now, as by a task that has not run yet
+                    node.nursery = None
     except BaseExceptionGroup as group:
         leaf = fatal_part(group)
         while isinstance(leaf, BaseExceptionGroup):

@@ -335,3 +335,15 @@ async def test_a_start_that_the_end_of_the_node_overtakes_says_so(ended: bool) -
                     node.end(sup.NodeStopped("test"))
                     await trio.sleep_forever()
     assert len(failures) == 1
+
+
+async def test_a_start_that_had_not_begun_when_the_node_ended_does_not_hang_it(world: World) -> None:
+    with trio.CancelScope() as outer:
+        async with sup.open_node() as node:
+            applications = sup.Applications(node, [application(world, "web")])
+            outer.cancel()
+            await applications.start("web")
+    assert outer.cancelled_caught
+    assert world.ups() == []
+    with pytest.raises(sup.NodeStopped):
+        await applications.start("web")

@@ -316,3 +316,21 @@ async def release_later(defiant: Defiant) -> None:
     with trio.CancelScope(shield=True):
         await trio.sleep(10)
         defiant.released.set()
+
+
+async def test_nothing_is_started_once_only_what_outlives_its_kill_is_left() -> None:
+    async def resist() -> None:
+        with trio.CancelScope(shield=True):
+            await trio.sleep(100)
+
+    async def late(node: sup.Node) -> None:
+        await trio.sleep(50)
+        with pytest.raises(sup.NodeStopped):
+            node.spawn(trio.sleep_forever)
+
+    async with trio.open_nursery() as outside:
+        async with sup.open_node() as node:
+            node.spawn(resist)
+            outside.start_soon(late, node)
+            await settle()
+    assert trio.current_time() == 100
