@@ -328,9 +328,8 @@ async def test_nothing_is_started_once_only_what_outlives_its_kill_is_left() -> 
         with pytest.raises(sup.NodeStopped):
             node.spawn(trio.sleep_forever)
 
-    async with trio.open_nursery() as outside:
-        async with sup.open_node() as node:
-            node.spawn(resist)
-            outside.start_soon(late, node)
-            await settle()
+    async with trio.open_nursery() as outside, sup.open_node() as node:
+        node.spawn(resist)
+        outside.start_soon(late, node)
+        await settle()
     assert trio.current_time() == 100
