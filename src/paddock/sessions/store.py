@@ -146,7 +146,9 @@ def _connect(folder: Path, path: Path) -> sqlite3.Connection:
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     """Checks whose file it is before anything in it is changed, and makes the tables of a new one."""
-    if not _is_ours(db, path):
+    with _reading(db):
+        ours = _is_ours(db, path)
+    if not ours:
         db.execute("PRAGMA journal_mode = WAL")
         with _changing(db):
             if not _is_ours(db, path):  # another process may have been quicker
@@ -159,7 +161,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _is_ours(db: sqlite3.Connection, path: Path) -> bool:
-    """False for a new file. Raises SessionStoreUnusable for one that is something else."""
+    """False for a new file. Raises SessionStoreUnusable for one that is something else. Within a transaction."""
     application, version = _figure(db, "PRAGMA application_id"), _figure(db, "PRAGMA user_version")
     if application == _APPLICATION and version == FORMAT_VERSION:
         return True
@@ -174,6 +176,16 @@ def _figure(db: sqlite3.Connection, query: str) -> int:
     with closing(db.execute(query)) as found:
         figure: int = found.fetchone()[0]
         return figure
+
+
+@contextmanager
+def _reading(db: sqlite3.Connection) -> Iterator[None]:
+    """All that is read in it is as it was at one moment."""
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        db.execute("COMMIT")
 
 
 @contextmanager
@@ -230,14 +242,11 @@ def _insert(db: sqlite3.Connection, facts: SessionFacts) -> int:
 
 
 def _read(db: sqlite3.Connection, key: SessionKey, known: Stored | None) -> Stored:
-    db.execute("BEGIN")  # both tables as they were at one moment
-    try:
+    with _reading(db):
         session, revision, facts = _session(db, key)
         if known is not None and (known.session, known.revision) == (session, revision):
             return known
         rows = _rows(db, f"SELECT {_TURN} FROM turns WHERE session = ? ORDER BY number", session)
-    finally:
-        db.execute("COMMIT")
     try:
         return Stored(session, revision, Conversation.of(facts, [turn_of(row) for row in rows]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
