@@ -189,8 +189,7 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
             deadline_after(timeout)  # before anything is sent
         mailbox.put((CALL, request, from_))
         pid._calls[from_] = None
-        if timed:
-            pid.node.call_timers.add(from_, left)
+        if timed and pid.node.call_timers.add(from_, left):
             from_._waiter = task
             await trio.lowlevel.wait_task_rescheduled(from_._abort)
         else:

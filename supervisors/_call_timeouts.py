@@ -12,8 +12,8 @@ import trio
 if TYPE_CHECKING:
     from ._call import From
 
-MAX_EMPTY_BUCKETS = 64
-"""Buckets kept for timeouts that nobody waits for at the moment."""
+MAX_BUCKETS = 64
+"""How many different timeouts are looked after at a time."""
 
 
 def deadline_after(seconds: float) -> float:
@@ -36,11 +36,10 @@ class CallTimers:
     it strikes once, finds nothing, and rests.
     """
 
-    __slots__ = ("_alarm", "_buckets", "_most_buckets", "_now", "_scope", "_wakes_at", "exact")
+    __slots__ = ("_alarm", "_buckets", "_now", "_scope", "_wakes_at", "exact")
 
     def __init__(self) -> None:
         self._buckets: dict[float, dict[From, float]] = {}
-        self._most_buckets = MAX_EMPTY_BUCKETS
         self._wakes_at = math.inf
         self._now = trio.current_time
         self._alarm = trio.CancelScope()
@@ -51,24 +50,26 @@ class CallTimers:
     def __len__(self) -> int:
         return sum(map(len, self._buckets.values()))
 
-    def add(self, from_: From, seconds: float) -> None:
-        """Have ``from_`` time out in ``seconds``, unless it is settled before. Synchronous."""
+    def add(self, from_: From, seconds: float) -> bool:
+        """Have ``from_`` time out in ``seconds``, unless it is settled before. Synchronous.
+
+        False when `MAX_BUCKETS` other timeouts are waited for: each would make the next slower to find, and a cancel
+        scope is the better timer then.
+        """
         deadline = self._now() + seconds
         bucket = self._buckets.get(seconds)
         if bucket is None:
-            bucket = self._new_bucket(seconds)
+            if len(self._buckets) >= MAX_BUCKETS:
+                self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket}
+                if len(self._buckets) >= MAX_BUCKETS:
+                    return False
+            bucket = self._buckets[seconds] = {}
         bucket[from_] = deadline
         from_._bucket = bucket
         if deadline < self._wakes_at:
             self._wakes_at = deadline
             self._alarm.deadline = deadline
-
-    def _new_bucket(self, seconds: float) -> dict[From, float]:
-        if len(self._buckets) >= self._most_buckets:
-            self._buckets = {key: bucket for key, bucket in self._buckets.items() if bucket}
-            self._most_buckets = 2 * len(self._buckets) + MAX_EMPTY_BUCKETS  # or each new one would look at all
-        bucket = self._buckets[seconds] = {}
-        return bucket
+        return True
 
     def rest(self) -> None:
         """Take the alarm off when nobody waits any more."""
