@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from paddock.errors import (
     SessionModelMismatch,
     SessionNotFound,
 )
+from paddock.sessions.server import MOST_WAITING
 
 Scripted = Callable[..., Path]
 
@@ -120,6 +122,31 @@ async def test_who_does_not_want_to_wait_hears_that_the_session_is_busy(tmp_path
             assert len(await hasty.history()) == 1
             await reply.turn()
         assert (await hasty.say("Hi", max_tokens=3)).number == 3
+
+
+async def test_no_more_turns_wait_than_a_hundred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST_WAITING == 100
+    monkeypatch.setattr("paddock.sessions.server.MOST_WAITING", 3)
+    async with talking("cria", tmp_path) as here:
+        session = await here.model.session("one")
+        async with session.stream("Hello!", max_tokens=3) as reply, trio.open_nursery() as nursery:
+            for _ in range(3):
+                nursery.start_soon(partial(session.say, "And?", max_tokens=3))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(SessionBusy):
+                await session.say("And?")
+            assert (await reply.turn()).number == 1
+            await reply.__aexit__(None, None, None)
+        assert len(await session.history()) == 4
+
+
+async def test_log_probabilities_are_told_and_not_kept(tmp_path: Path) -> None:
+    async with talking("cria", tmp_path) as here:
+        session = await here.model.session("one")
+        turn = await session.say("Hello!", max_tokens=3, logprobs=1)
+        assert turn.logprobs is not None
+        assert len(turn.logprobs) == turn.usage.completion_tokens
+        assert (await session.history())[0].logprobs is None
 
 
 async def test_a_conversation_that_no_longer_fits_stays_as_it_was(tmp_path: Path) -> None:

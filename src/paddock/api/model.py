@@ -216,6 +216,8 @@ class Model:
         """
         key = checked_key(tenant, id)
         if system is not None:
+            if not isinstance(system, str):
+                raise InvalidParameter("system", system, "a text")
             _checked_text("system", system)
         _check_flags(wait=wait)
         definitions = tuple(validate_tools(tools) or ())

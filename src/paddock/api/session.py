@@ -159,10 +159,12 @@ class SessionReply(Request):
                 usage=completion.usage,
                 exactness=completion.exactness,
                 continuation=plan.continuation,
+                logprobs=completion.logprobs,
             )
             try:
+                kept = attrs.evolve(turn, logprobs=None)
                 await opened.record(
-                    RecordedTurn(turn, plan.kept_tokens, plan.new_tokens, plan.kept_text, plan.new_text)
+                    RecordedTurn(kept, plan.kept_tokens, plan.new_tokens, plan.kept_text, plan.new_text)
                 )
             except SessionStoreUnusable as error:
                 raise SessionNotSaved(self._session.id, error.problem, completion.text) from error

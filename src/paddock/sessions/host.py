@@ -127,9 +127,15 @@ class SessionHost:
             if pid is not None and pid.alive:
                 return pid
             child = sup.child(
-                SessionServer, self.store, key, id=name, restart="temporary", shutdown=1.0, label=f"session {key.id}",
+                SessionServer,
+                self.store,
+                key,
+                id=f"{key.tenant!r} {key.id!r}",
+                restart="temporary",
+                shutdown=1.0,
+                label=f"session {key.id}",
                 name=self._registry.via(name),
-            )  # fmt: skip
+            )
             while True:
                 try:
                     return await sup.start_child(await self._supervisor(), child)

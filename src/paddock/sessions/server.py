@@ -34,10 +34,13 @@ from paddock.sessions.messages import (
 from paddock.sessions.store import SessionStore, Stored
 from paddock.sessions.turns import SessionKey
 
-__all__ = ["IDLE_SECONDS", "SessionServer"]
+__all__ = ["IDLE_SECONDS", "MOST_WAITING", "SessionServer"]
 
-IDLE_SECONDS: Final = 600.0
-"""How long an actor keeps a conversation in memory that nobody asks for."""
+IDLE_SECONDS: Final = 60.0
+"""How long an actor keeps a conversation in memory that nobody asks for; reading it again takes milliseconds."""
+
+MOST_WAITING: Final = 100
+"""Turns of one session that may wait."""
 
 _POLL_SECONDS: Final = 0.05
 """How often a lock is tried that another process has: there is no way to wait for one that can be given up."""
@@ -107,7 +110,8 @@ class SessionServer(sup.GenServer):
         return sup.Stop(sup.Normal())
 
     def _begin(self, turn: _Turn) -> None:
-        if self._turn is not None and not self._turn.ended and not turn.wait:
+        busy = self._turn is not None and not self._turn.ended and not turn.wait
+        if busy or len(self._waiting) >= MOST_WAITING:
             raise SessionBusy(self._key.id, os.getpid())
         self._waiting.append(turn)
         self._next()

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import attrs
 
-from paddock.engine.requests.results import Usage
+from paddock.engine.requests.results import TokenLogprob, Usage
 from paddock.errors import InvalidParameter
 from paddock.text.messages import Message, validate_messages
 
@@ -69,6 +69,8 @@ class Turn:
     usage: Usage
     exactness: str
     continuation: Continuation
+    logprobs: tuple[TokenLogprob, ...] | None = attrs.field(default=None, repr=False, eq=False)
+    """Where they were asked for; they are not kept, so in a session's history this is None."""
 
 
 def new_messages(said: object) -> list[Message]:
