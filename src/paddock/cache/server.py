@@ -153,7 +153,7 @@ class CacheServer(sup.GenServer):
             ram_blocks=index.ram_blocks,
             disk_bytes=index.disk_bytes,
             disk_bytes_max=index.most_disk_bytes,
-            disk_budget_bytes=index.disk_budget,
+            disk_budget_bytes=0 if self._tier.path is None else index.disk_budget,
             disk_blocks=index.disk_blocks,
             due_blocks=index.due_blocks,
             pinned_blocks=self._store.pinned_blocks,

@@ -66,6 +66,7 @@ class CacheStatistics:
     """Bytes of files, those being written included."""
     disk_bytes_max: int
     disk_budget_bytes: int
+    """0 where there is no disk tier."""
     disk_blocks: int
     due_blocks: int
     """Blocks in RAM that wait to be written to disk."""

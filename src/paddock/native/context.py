@@ -342,20 +342,6 @@ class Context:
             raise InvalidBatch("the context has been freed")
         self._lib.llama_set_n_threads(self._pointer, n_threads, n_threads)
 
-    @property
-    def native(self) -> tuple[Any, Any]:
-        """The library and its ``llama_context *``, for what this class does not offer."""
-        if self._pointer is None:
-            raise InvalidBatch("the context has been freed")
-        return self._lib, self._pointer
-
-    def entered(self, sequence_id: int, n_tokens: int) -> None:
-        """Says that an open, empty sequence has been given the cells of its first ``n_tokens`` tokens."""
-        sequence = self._sequence(sequence_id)
-        if sequence.generation is None or sequence.position:
-            raise InvalidBatch(f"sequence {sequence_id} is not open and empty")
-        sequence.position = n_tokens
-
     def sizes(self) -> ContextSizes:
         """Rows, cells and bytes of this context."""
         if self._pointer is None:
