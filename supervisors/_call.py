@@ -199,6 +199,8 @@ async def call(target: Target, request: Any, timeout: float = 5.0) -> Any:
             me._blocked_on = None
         if from_._state == PENDING:
             from_.abandon()
+    if from_._state == ANSWERED:
+        return from_._value
     if from_._state == ABANDONED:
         raise CallTimeout(target, timeout)
     try:
