@@ -81,3 +81,17 @@ async def test_deleting_a_session_leaves_those_of_others(tmp_path: Path) -> None
         after = await statistics(here)
         assert 0 < after.ram_blocks < before.ram_blocks
         assert (await yours.say("And then?", max_tokens=2)).usage.cached_tokens >= 128
+
+
+async def test_a_conversation_that_hibernated_is_restored_from_disk_in_the_next_runtime(tmp_path: Path) -> None:
+    async with talking("cria", tmp_path, disk=True) as here:
+        session = await long_turn(here, "one")
+        await saved(here)
+        await session.hibernate()
+        (turn,) = await session.history()
+    async with talking("cria", tmp_path, disk=True) as here:
+        session = await here.model.session("one")
+        again = await session.say("And then?", max_tokens=5, seed=2)
+        stood = turn.usage.prompt_tokens + turn.usage.completion_tokens
+        assert again.usage.cached_tokens == (stood - 1) // 64 * 64
+        assert (await here.model.statistics()).prefill_rows < 64 + again.usage.prompt_tokens - stood
