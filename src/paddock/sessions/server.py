@@ -183,7 +183,8 @@ async def _hold(owner: sup.Pid[Any], store: SessionStore, key: SessionKey, known
     except PaddockError as refused:
         error = refused
     finally:
-        lock.release()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(lock.release)
         if error is not None:
             sup.cast(owner, TurnGranted(sup.self(), None, error))
         sup.cast(owner, TurnEnded(sup.self()))
