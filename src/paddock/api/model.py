@@ -240,7 +240,7 @@ class Model:
         if store is not None and cache is not None:
             try:
                 await store.flush(cache.handle)
-                store.leave_ram(cache.handle, await session_blocks(cache.rules, conversation))
+                store.leave_ram(cache.handle, await trio.to_thread.run_sync(session_blocks, cache.rules, conversation))
             except CacheError:
                 pass
 
@@ -249,8 +249,7 @@ class Model:
         cache, store = self._served.cache, self._store
         if store is not None and cache is not None:
             try:
-                for state in conversation.states():
-                    await store.forget(await session_blocks(cache.rules, state))
+                await store.forget(await trio.to_thread.run_sync(session_blocks, cache.rules, conversation))
             except CacheError:
                 pass
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import trio
-
 from paddock.engine.caching.prefix import ChainRules, chain_of
 from paddock.sessions.conversation import Conversation
 
 __all__ = ["cache_tenant", "session_blocks"]
-
-_KEYS_AT_ONCE = 200
-"""About half a millisecond of hashing."""
 
 
 def cache_tenant(tenant: str) -> str:
@@ -20,11 +13,14 @@ def cache_tenant(tenant: str) -> str:
     return "" if tenant == "default" else tenant
 
 
-async def session_blocks(rules: ChainRules, conversation: Conversation) -> Sequence[bytes]:
-    """The keys of the blocks that the conversation's tokens fill, the first one first. A checkpoint."""
+def session_blocks(rules: ChainRules, conversation: Conversation) -> tuple[bytes, ...]:
+    """The keys of all blocks that were filled by the conversation's turns, those at the beginning first.
+
+    Also of what a later turn dropped, but not of what was rewound. To be called in a thread: long conversations take
+    many milliseconds.
+    """
     tenant = cache_tenant(conversation.facts.key.tenant)
-    chain = chain_of(rules, list(conversation.tokens), conversation.flags, tenant=tenant)
-    while chain.hash_some(_KEYS_AT_ONCE):
-        await trio.lowlevel.checkpoint()
-    await trio.lowlevel.checkpoint()
-    return chain.keys
+    keys: dict[bytes, None] = {}
+    for state in conversation.states():
+        keys.update(dict.fromkeys(chain_of(rules, list(state.tokens), state.flags, tenant=tenant).keys))
+    return tuple(keys)

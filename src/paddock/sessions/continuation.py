@@ -74,7 +74,7 @@ async def plan_turn(conversation: Conversation, rendering: str, table: PieceTabl
         shared = _common(before, rendering)
         reason = f"the chat template renders the conversation differently from character {shared} on"
     tokens = await tokenize(rendering, True)
-    kept = _common(conversation.tokens, tokens)
+    kept = _common(conversation.tokens, tuple(tokens))
     continuation = Continuation("rewritten", kept, len(conversation.tokens) - kept, reason)
     return _planned(conversation, rendering, shared, tokens[kept:], continuation)
 
@@ -113,7 +113,7 @@ async def _extended(
     if not spells(table, tokens, rest):
         return None
     # The ending token, which the template writes too, was generated; so were others that come out as they were.
-    absorbed = _common(reply[kept:], tokens)
+    absorbed = _common(reply[kept:], tuple(tokens))
     return len(prompt) + kept + absorbed, tokens[absorbed:]
 
 
@@ -172,11 +172,16 @@ def _squeezed(text: bytes) -> bytes:
     return text.translate(_SPACES).replace(b" ", b"")
 
 
-def _common(some: Sequence[object], others: Sequence[object]) -> int:
-    """How many tokens, or characters, two sequences begin with together."""
-    length = 0
-    for one, other in zip(some, others, strict=False):
-        if one != other:
-            break
-        length += 1
-    return length
+def _common(some: Sequence[int] | str, others: Sequence[int] | str) -> int:
+    """How many tokens, or characters, two sequences of one type begin with together.
+
+    It compares slices, as a conversation may be long and this runs between other tasks.
+    """
+    low, high = 0, min(len(some), len(others))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if some[low:middle] == others[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
