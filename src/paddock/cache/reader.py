@@ -15,6 +15,7 @@ from paddock.cache.folder import CacheFolder
 from paddock.cache.keys import BlockContent
 from paddock.cache.messages import FetchPrefix, ThreadsDone
 from paddock.errors import BlockRefused, CacheError
+from paddock.telemetry.discretion import Discreet
 
 __all__ = ["DiskReader"]
 
@@ -36,7 +37,7 @@ class _Read:
     """ "" without a fault, "missing", "memory", "io", or what BlockRefused says."""
 
 
-class DiskReader(sup.GenServer):
+class DiskReader(Discreet, sup.GenServer):
     """One for each runtime. Look-ups take turns, so that a long one does not keep the others waiting."""
 
     def __init__(self, server: sup.Target, store: BlockStore, tier: DiskTier) -> None:

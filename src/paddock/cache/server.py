@@ -31,11 +31,12 @@ from paddock.cache.messages import (
 )
 from paddock.cache.statistics import CacheStatistics
 from paddock.errors import CacheError
+from paddock.telemetry.discretion import Discreet
 
 __all__ = ["CacheServer"]
 
 
-class CacheServer(sup.GenServer):
+class CacheServer(Discreet, sup.GenServer):
     """Holds no state but the monitors: what it works on is the :class:`BlockStore`, which outlives it."""
 
     def __init__(self, store: BlockStore, tier: DiskTier, writer: sup.Target, reader: sup.Target) -> None:

@@ -19,6 +19,7 @@ from paddock.cache.folder import CacheFolder, ScannedFile, scan
 from paddock.cache.keys import HASH_BYTES, Identity
 from paddock.cache.messages import Describe, RemoveFiles, ThreadsDone, Wake
 from paddock.errors import BlockRefused, CacheFolderUnusable
+from paddock.telemetry.discretion import Discreet
 
 __all__ = ["DiskWriter"]
 
@@ -31,7 +32,7 @@ _RESCAN_SECONDS = 60.0
 """How often the folder is listed again, for what other processes have written and removed."""
 
 
-class DiskWriter(sup.GenServer):
+class DiskWriter(Discreet, sup.GenServer):
     """One for each runtime. All I/O is done in threads, one call at a time."""
 
     def __init__(self, server: sup.Target, store: BlockStore, tier: DiskTier) -> None:

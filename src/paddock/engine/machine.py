@@ -56,6 +56,7 @@ from paddock.errors import (
     QueueFull,
     WorkerDied,
 )
+from paddock.telemetry.discretion import Discreet
 
 __all__ = ["ModelMachine"]
 
@@ -69,7 +70,7 @@ class _Outcomes:
     refused: int = 0
 
 
-class ModelMachine(sup.GenStatem):
+class ModelMachine(Discreet, sup.GenStatem):
     """``on_progress`` is told the fraction loaded; it must not raise and not block. ``keeper`` gives a model that has
     been loaded its place in the KV store; None where it has none."""
 

@@ -33,6 +33,7 @@ from paddock.sessions.messages import (
 )
 from paddock.sessions.store import SessionStore, Stored
 from paddock.sessions.turns import SessionKey
+from paddock.telemetry.discretion import Discreet, discreet
 
 __all__ = ["IDLE_SECONDS", "MOST_WAITING", "SessionServer"]
 
@@ -57,7 +58,7 @@ class _Turn:
     """Who has said that it is over, and waits until the lock is free."""
 
 
-class SessionServer(sup.GenServer):
+class SessionServer(Discreet, sup.GenServer):
     """State is the turn under way, those that wait, and what the last one left."""
 
     def __init__(self, store: SessionStore, key: SessionKey) -> None:
@@ -160,11 +161,8 @@ class SessionServer(sup.GenServer):
         turns = None if self._stored is None else len(self._stored.conversation.turns)
         return {"turns": turns, "busy": self._turn is not None, "waiting": len(self._waiting)}
 
-    def format_message(self, message: Any) -> Any:
-        """Turns are what somebody said."""
-        return type(message).__name__
 
-
+@discreet
 async def _hold(owner: sup.Pid[Any], store: SessionStore, key: SessionKey, known: Stored | None, wait: bool) -> None:
     """Body of a holder: takes the lock, reads the session, and waits for the turn's end."""
     stored: Stored | None = None

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import structlog
 
+from paddock.telemetry.discretion import OutlinedError
+
 __all__ = ["LEVELS", "LOGGERS", "Renderer", "configure_logging"]
 
 LEVELS: Mapping[str, int] = {
@@ -114,7 +116,10 @@ def _report_fields(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableM
     else:
         event["event"] = "process crashed"
     event["pid"] = repr(report.pid)
-    if isinstance(exception, BaseException):
+    if isinstance(exception, OutlinedError):
+        event["exception_type"] = exception.kind
+        event["raised_at"] = exception.frames[-1] if exception.frames else None
+    elif isinstance(exception, BaseException):
         event["exception_type"] = type(exception).__name__
         event["raised_at"] = _innermost_frame(exception)
     else:

@@ -45,6 +45,7 @@ from paddock.engine.worker.messages import (
 from paddock.engine.worker.protocol import SequenceRef
 from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed
 from paddock.native.batch import Chunk, Sampled
+from paddock.telemetry.discretion import Discreet
 
 __all__ = ["BatchActor", "CacheWiring"]
 
@@ -72,7 +73,7 @@ class _InFlight:
     prefill_rows: int
 
 
-class BatchActor(sup.GenServer):
+class BatchActor(Discreet, sup.GenServer):
     """Runs what the machine has admitted. Its state is lost with the worker's, and rebuilt by readmission.
 
     Without ``caching`` nothing is restored and nothing saved.

@@ -28,6 +28,7 @@ from paddock.engine.statistics import CacheUse
 from paddock.engine.worker.messages import RestoreBlocksDone, RunRestoreBlocks, RunStep
 from paddock.engine.worker.protocol import BlockRef
 from paddock.errors import CacheError
+from paddock.telemetry.discretion import discreet
 
 __all__ = ["Restores", "hold_prefix", "look_up_seconds"]
 
@@ -181,6 +182,7 @@ class Restores:
         sup.send(restore.holder, PrefixUsed())
 
 
+@discreet
 async def hold_prefix(
     batch: sup.Pid[Any], entry: Running, store: KvStore, handle: ModelHandle, keys: tuple[bytes, ...], seconds: float
 ) -> None:

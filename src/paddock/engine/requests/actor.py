@@ -54,6 +54,7 @@ from paddock.errors import (
 )
 from paddock.native.batch import Sampled
 from paddock.sampling.parameters import SamplingParameters, validate_for_vocabulary
+from paddock.telemetry.discretion import Discreet, discreet
 from paddock.text.stream import AssembledDelta, TextAssembler
 
 __all__ = ["RequestActor", "RequestProgress", "RequestSpec"]
@@ -104,7 +105,7 @@ class RequestSpec:
     progress: RequestProgress
 
 
-class RequestActor(sup.GenServer):
+class RequestActor(Discreet, sup.GenServer):
     """Messages are handled one at a time; everything slow runs in a linked one-shot process."""
 
     def __init__(self, machine: sup.Target, spec: RequestSpec) -> None:
@@ -383,6 +384,7 @@ async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
     sup.cast(owner, DeadlinePassed())
 
 
+@discreet
 async def _tokenize(
     owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText, rules: ChainRules | None, tenant: str
 ) -> None:
@@ -397,6 +399,7 @@ async def _tokenize(
         await _name_blocks(owner, tokens, None, rules, tenant)
 
 
+@discreet
 async def _name_blocks(
     owner: sup.Pid[Any], tokens: list[int], generated: bytes | None, rules: ChainRules | None, tenant: str
 ) -> None:

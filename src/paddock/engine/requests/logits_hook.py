@@ -17,6 +17,7 @@ import trio
 import supervisors as sup
 from paddock.engine.requests.messages import HookDone
 from paddock.errors import LogitsProcessorError
+from paddock.telemetry.discretion import discreet
 
 __all__ = ["LogitsProcessor", "apply_processor", "run_processor"]
 
@@ -40,6 +41,7 @@ def apply_processor(processor: LogitsProcessor, tokens: Sequence[int], row: byte
     return changed.astype("<f4").tobytes()
 
 
+@discreet
 async def run_processor(
     owner: sup.Pid[Any],
     processor: LogitsProcessor,

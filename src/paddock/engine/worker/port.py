@@ -47,6 +47,7 @@ from paddock.engine.worker.messages import (
 from paddock.engine.worker.process_transport import WORKER_COMMAND
 from paddock.engine.worker.transport import STOP_SECONDS, Isolation, Transport, open_transport
 from paddock.errors import ModelLoadFailed, PaddockError, WorkerDied
+from paddock.telemetry.discretion import Discreet, discreet
 from paddock.telemetry.loggers import get_logger
 
 __all__ = ["Port"]
@@ -71,7 +72,7 @@ class _Lost:
     error: WorkerDied
 
 
-class Port(sup.GenServer):
+class Port(Discreet, sup.GenServer):
     """Owns the worker of one model.
 
     ``owner`` (the model machine) is told by casts: PortUp at once, then after its StartWorker the
@@ -314,6 +315,7 @@ class Port(sup.GenServer):
             await sup.wait_down(attendant)
 
 
+@discreet
 async def attend(
     port: sup.Pid[Any],
     delay: float,
