@@ -4,10 +4,7 @@
 has. Read `GenServer`, `GenStatem`, `Supervisor` and `DynamicSupervisor` for what runs in it.
 """
 
-from ._application import Application, Applications
-from ._backoff import Backoff
-from ._behaviour import IGNORE, start, start_link, start_monitor
-from ._call import (
+from .calls.call import (
     CallMessage,
     From,
     call,
@@ -17,31 +14,9 @@ from ._call import (
     reply_error,
     send,
 )
-from ._child_control import (
-    count_children,
-    delete_child,
-    get_childspec,
-    restart_child,
-    start_child,
-    terminate_child,
-    which_child,
-    which_children,
-)
-from ._child_spec import (
-    BRUTAL_KILL,
-    RESTARTING,
-    ChildCounts,
-    ChildInfo,
-    ChildSpec,
-    ChildState,
-    ShutdownMode,
-    SupervisorFlags,
-    child,
-)
-from ._debug import DebugEvent, EventPostponed, MessageIn, NoReplyOut, ReplyOut, ServerStatistics, StateChange
-from ._duplicate_registry import DuplicateRegistry
-from ._dynamic_supervisor import DynamicSupervisor
-from ._errors import (
+from .calls.request_types import Request
+from .calls.requests import RequestCollection, RequestId, Response, multi_call, send_request
+from .errors import (
     AlreadyPresent,
     AlreadyRegistered,
     AlreadyStarted,
@@ -75,32 +50,41 @@ from ._errors import (
     SupervisorsError,
     UnknownApplication,
 )
-from ._gen_server import GenServer
-from ._gen_statem import GenStatem
-from ._key_locks import KeyLocks
-from ._node import Node, open_node
-from ._pid import Ignore, Pid, Target, whereis
-from ._pid import self_ as self
-from ._process import cleanup_scope, spawn
-from ._process_groups import ProcessGroups
-from ._reasons import (
-    Crashed,
-    Exit,
-    Killed,
-    NoProcReason,
-    Normal,
-    Reason,
-    Shutdown,
-    is_abnormal,
-    is_normal,
+from .introspection.debug import (
+    DebugEvent,
+    EventPostponed,
+    MessageIn,
+    NoReplyOut,
+    ReplyOut,
+    ServerStatistics,
+    StateChange,
 )
-from ._registry import Entry, Registered, Registry, Unregistered, Via
-from ._reports import CrashReport, SupervisorReport, on_report
-from ._request_types import Request
-from ._requests import RequestCollection, RequestId, Response, multi_call, send_request
-from ._results import NO_REPLY, Continue, NoReply, Reply, Started, Stop, Timeout, TimeoutAt
-from ._run import run
-from ._signals import (
+from .introspection.system import (
+    collect_statistics,
+    get_state,
+    get_statistics,
+    get_status,
+    install_debug,
+    log_events,
+    logged_events,
+    no_debug,
+    remove_debug,
+    replace_state,
+    resume,
+    suspend,
+    trace,
+)
+from .names.duplicate_registry import DuplicateRegistry
+from .names.key_locks import KeyLocks
+from .names.process_groups import ProcessGroups
+from .names.registry import Entry, Registered, Registry, Unregistered, Via
+from .nodes.node import Node, open_node
+from .nodes.run import run
+from .processes.pid import Ignore, Pid, Target, whereis
+from .processes.pid import self_ as self
+from .processes.process import cleanup_scope, spawn
+from .processes.reports import CrashReport, SupervisorReport, on_report
+from .processes.signals import (
     Down,
     ExitSignal,
     MonitorRef,
@@ -114,8 +98,23 @@ from ._signals import (
     unlink,
     wait_down,
 )
-from ._signals import exit_ as exit
-from ._statem_types import (
+from .processes.signals import exit_ as exit
+from .reasons import (
+    Crashed,
+    Exit,
+    Killed,
+    NoProcReason,
+    Normal,
+    Reason,
+    Shutdown,
+    is_abnormal,
+    is_normal,
+)
+from .servers.behaviour import IGNORE, start, start_link, start_monitor
+from .servers.gen_server import GenServer
+from .servers.gen_statem import GenStatem
+from .servers.results import NO_REPLY, Continue, NoReply, Reply, Started, Stop, Timeout, TimeoutAt
+from .servers.statem_types import (
     CancelEventTimeout,
     CancelStateTimeout,
     CancelTimeout,
@@ -140,24 +139,33 @@ from ._statem_types import (
     repeat_state,
     stop_machine,
 )
-from ._supervision import FailedToStartChild
-from ._supervisor import Supervisor
-from ._system import (
-    collect_statistics,
-    get_state,
-    get_statistics,
-    get_status,
-    install_debug,
-    log_events,
-    logged_events,
-    no_debug,
-    remove_debug,
-    replace_state,
-    resume,
-    suspend,
-    trace,
+from .supervision.application import Application, Applications
+from .supervision.backoff import Backoff
+from .supervision.child_control import (
+    count_children,
+    delete_child,
+    get_childspec,
+    restart_child,
+    start_child,
+    terminate_child,
+    which_child,
+    which_children,
 )
-from ._tree import ProcessInfo, format_tree, tree
+from .supervision.child_spec import (
+    BRUTAL_KILL,
+    RESTARTING,
+    ChildCounts,
+    ChildInfo,
+    ChildSpec,
+    ChildState,
+    ShutdownMode,
+    SupervisorFlags,
+    child,
+)
+from .supervision.dynamic_supervisor import DynamicSupervisor
+from .supervision.supervision_loop import FailedToStartChild
+from .supervision.supervisor import Supervisor
+from .supervision.tree import ProcessInfo, format_tree, tree
 
 __all__ = [
     "BRUTAL_KILL",

@@ -1,6 +1,6 @@
 """For tests of what is built on this package: virtual time, faults on demand, what a tree looks like."""
 
-from supervisors._signals import wait_down
+from supervisors.processes.signals import wait_down
 
 from ._fault_plan import Fault, FaultPlan, InjectedFault, Strike, crash, hang, slow
 from ._trees import assert_no_process_left, assert_restarted, assert_tree, outline

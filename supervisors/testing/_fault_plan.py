@@ -13,9 +13,9 @@ from typing import Any, Literal
 import attrs
 import trio
 
-from supervisors import _process
-from supervisors._behaviour import Behaviour
-from supervisors._pid import AnyPid
+from supervisors.processes import process
+from supervisors.processes.pid import AnyPid
+from supervisors.servers.behaviour import Behaviour
 
 
 class InjectedFault(Exception):
@@ -107,19 +107,19 @@ class FaultPlan:
         """What has struck, in order."""
         self._calls = [0] * len(faults)
         self._open = False
-        self._run_process = _process.run_process
+        self._run_process = process.run_process
 
     def __enter__(self) -> FaultPlan:
         if self._open:
             raise RuntimeError("the plan is in force already")
         self._open = True
-        self._run_process = _process.run_process
-        _process.run_process = self._run
+        self._run_process = process.run_process
+        process.run_process = self._run
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, exc: object, traceback: object) -> None:
         self._open = False
-        _process.run_process = self._run_process
+        process.run_process = self._run_process
         if exc_type is None and self.strict and self.never_struck:
             raise AssertionError("never struck: " + ", ".join(map(repr, self.never_struck)))
 

@@ -7,9 +7,9 @@ import textwrap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from supervisors._node import Node, stack_of
-from supervisors._pid import Target
-from supervisors._tree import ProcessInfo, tree
+from supervisors.nodes.node import Node, stack_of
+from supervisors.processes.pid import Target
+from supervisors.supervision.tree import ProcessInfo, tree
 
 Shape: TypeAlias = "str | Mapping[str, Shape] | Sequence[Shape] | None"
 """A tree as a literal: ``{"root": ["worker", {"pool": ["a", "b"]}]}``; or as text, children indented by two spaces."""

@@ -22,7 +22,7 @@ def test_scripts_beside_the_benchmark_get_the_package() -> None:
     beside = (
         "import sys; sys.path.insert(0, 'bench'); import supervisors; print(supervisors.call.__module__, sys.path[0])"
     )
-    assert run("-c", beside).split() == ["supervisors._call", "bench"]
+    assert run("-c", beside).split() == ["supervisors.calls.call", "bench"]
 
 
 def test_the_benchmark_explains_itself() -> None:

@@ -1,0 +1,1 @@
+"""Calls and requests between processes: replies, timeouts, collections."""

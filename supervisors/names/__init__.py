@@ -1,0 +1,1 @@
+"""Names for processes: registries, process groups, locks by key."""

@@ -1,0 +1,1 @@
+"""Processes: identity, mailbox, life and end, links and monitors, waiting for each other, crash reports."""

@@ -1,0 +1,1 @@
+"""The behaviours: generic servers and state machines."""

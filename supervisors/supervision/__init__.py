@@ -1,0 +1,1 @@
+"""Supervisors: child specifications, strategies, restarts, applications, the tree."""
