@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, get_args
 
 import attrs
@@ -105,3 +106,18 @@ def test_choices_are_those_of_the_configuration(command: str, name: str, kind: A
 
 def test_shell_completion_knows_the_house_models() -> None:
     assert _HOUSE_MODELS == HOUSE_MODELS
+
+
+def test_a_schema_is_a_json_object_or_a_file_and_a_grammar_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "integer"}')
+    (tmp_path / "words.lark").write_text('start: "yes"')
+    assert parsed("--json-schema", '{"type": "null"}') == {"json_schema": '{"type": "null"}'}
+    assert parsed("--json-schema", str(tmp_path / "schema.json")) == {"json_schema": '{"type": "integer"}'}
+    assert parsed("--grammar", str(tmp_path / "words.lark")) == {"grammar": 'start: "yes"'}
+    assert parsed("--regex", "a|b") == {"regex": "a|b"}
+
+
+def test_a_grammar_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["run", "cria", "x", "--grammar", str(tmp_path / "none.lark")])
+    assert result.exit_code == 2
+    assert "none.lark" in result.output

@@ -317,6 +317,7 @@ def test_suppressed_tokens_of_the_model_are_never_drawn(model: NativeModel) -> N
         vocabulary = model.vocabulary
         suppressed_tokens = (7, 8)
         eog_ids = model.eog_ids
+        grammars = model.grammars
 
     shared = SamplerLibrary(library.load(), Suppressing(), N_CTX)
     row = np.zeros(2048, np.float32)

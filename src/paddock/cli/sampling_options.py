@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from paddock.cli.command import SectionOption
-from paddock.cli.values import Bias, CommaIntegers, CommaNames
+from paddock.cli.values import Bias, CommaIntegers, CommaNames, SchemaOrFile, TextFile
 from paddock.sampling.parameters import PARAMETERS, ParameterInfo
 
 __all__ = ["sampling_arguments", "sampling_options"]
@@ -27,6 +27,11 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "tuple[str, ...]": {"type": str, "multiple": True},
     "tuple[int, ...]": {"type": CommaIntegers(), "multiple": True},
     "tuple[tuple[int, float], ...]": {"type": Bias(), "multiple": True},
+}
+_KINDS_BY_NAME: Mapping[str, dict[str, Any]] = {
+    "json_schema": {"type": SchemaOrFile()},
+    "regex": {"type": click.STRING},
+    "grammar": {"type": TextFile()},
 }
 _METAVARS = {"float": "NUMBER", "int": "N", "int | None": "N", "tuple[str, ...]": "TEXT"}
 
@@ -59,7 +64,7 @@ def _option(info: ParameterInfo) -> Callable[[F], F]:
         return click.option(f"{flag}/--no-{flag[2:]}", info.name, is_flag=True, **shared)
     if info.name == "sampler_order":
         return click.option(flag, info.name, type=CommaNames(), metavar="NAME[,NAME]...", **shared)
-    kind = _KINDS[info.type]
+    kind = _KINDS_BY_NAME.get(info.name) or _KINDS[info.type]
     metavar = _METAVARS.get(info.type) or kind["type"].name.upper()
     return click.option(*_SHORT.get(info.name, ()), flag, info.name, metavar=metavar, **kind, **shared)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["Bias", "CommaIntegers", "CommaNames", "ModelReference"]
+__all__ = ["Bias", "CommaIntegers", "CommaNames", "ModelReference", "SchemaOrFile", "TextFile"]
 
 _HOUSE_MODELS = ("cria",)  # those of paddock.models.references, whose import takes longer than a shell should wait
 
@@ -66,3 +67,28 @@ class CommaNames(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         if isinstance(value, tuple):
             return value
         return tuple(item.strip() for item in str(value).split(",")) if value else ()
+
+
+class TextFile(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """The name of a file, whose text is the value."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return Path(value).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise click.BadParameter(f"{value!r} cannot be read: {error}", ctx, param) from None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+class SchemaOrFile(TextFile):
+    """A JSON object, or the name of a file that holds one."""
+
+    name = "file|json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        return text if text.lstrip().startswith("{") else super().convert(value, param, ctx)

@@ -19,6 +19,7 @@ from paddock.errors import InvalidConfiguration, InvalidParameter, ModelLoadFail
 from paddock.models.facts import ModelFacts, facts_of
 from paddock.models.gguf_header import read_header
 from paddock.native import library
+from paddock.native.grammar import GrammarLibrary
 from paddock.text.pieces import PieceTable
 
 __all__ = ["ModelLoadParameters", "NativeModel", "SpecialTokens"]
@@ -105,6 +106,7 @@ class NativeModel:
         self._adds_special = self._can_add_special()
         self._piece_table: PieceTable | None = None
         self._piece_lock = threading.Lock()
+        self.grammars = GrammarLibrary(self)
 
     @classmethod
     def load(

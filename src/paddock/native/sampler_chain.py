@@ -14,7 +14,8 @@ The samplers are llama.cpp's own, applied to the row's candidates in the configu
 * with mirostat on, penalties and DRY act too (llama.cpp ignores them in silence);
 * temperature 0 takes the highest logit left, without a draw.
 
-The history is the prompt and what was generated, as in llama.cpp's server.
+The history is the prompt and what was generated, as in llama.cpp's server. A grammar stands before all samplers: what
+it forbids is taken out of the row (see ``grammar.py``).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import numpy.typing as npt
 
 from paddock.errors import InvalidParameter
 from paddock.native.candidates import Candidates
+from paddock.native.grammar import GrammarLibrary, GrammarMatcher, Mask, MatchFailed
 from paddock.native.penalties import Penalties
 from paddock.sampling import STREAM_DRAW, STREAM_XTC, SamplingParameters, step_seed
 from paddock.sampling.logprobs import log_probabilities
@@ -61,6 +63,7 @@ class _Vocabulary(Protocol):
     n_vocab: int
     vocabulary: Any
     suppressed_tokens: tuple[int, ...]
+    grammars: GrammarLibrary
 
     @property
     def eog_ids(self) -> npt.NDArray[np.int64]: ...
@@ -77,6 +80,7 @@ class SamplerLibrary:
         self.suppressed = np.array(model.suppressed_tokens, np.int64)
         self.candidates = Candidates(lib, model.n_vocab)
         self.scratch = np.empty(model.n_vocab, np.float32)
+        self.grammars = model.grammars
         self._vocabulary = model.vocabulary
         self._dry: dict[tuple[object, ...], Any] = {}
 
@@ -147,8 +151,10 @@ class SequenceSampler:
         stops = np.array(parameters.stop_token_ids, np.int64)
         self._not_yet = np.unique(np.concatenate([shared.eog_ids, stops]))
         self._takes_highest = parameters.temperature == 0.0 and not parameters.mirostat
+        self._grammar: GrammarMatcher | None = None
         self._stages = self._build_stages()
         self._replay(history)
+        self._begin_grammar(history)
 
     # --- building -----------------------------------------------------------------------------------------
 
@@ -256,27 +262,53 @@ class SequenceSampler:
             for token in islice(history, max(len(history) - window, 0), None):
                 accept(sampler, token)
 
+    def _begin_grammar(self, history: Sequence[int]) -> None:
+        grammar = self.parameters.constraint
+        if grammar is None:
+            return
+        if len(history) < self.generated:
+            self.free()
+            raise InvalidParameter("history", len(history), f"all {self.generated} generated tokens, for the grammar")
+        drawn = [int(token) for token in islice(history, len(history) - self.generated, None)]
+        self._grammar = GrammarMatcher(
+            self._shared.grammars, grammar, self._shared.n_vocab, [token for token in drawn if not self._ends(token)]
+        )
+
+    def _ends(self, token: int) -> bool:
+        """Whether ``token`` ends a generation: a grammar is not asked about what comes after."""
+        return bool((self._shared.eog_ids == token).any())
+
     # --- drawing ------------------------------------------------------------------------------------------
 
     def sample(self, row: Row) -> Draw:
         """Draws the next token from ``row``: float32, shape (n_vocab,), raw logits, not changed.
 
         A row that holds NaN or +inf, or leaves no token, gives a :class:`Draw` with an error and changes
-        nothing.
+        nothing; so does a grammar that cannot go on. With a grammar it waits for the grammar's mask.
         """
         p = self.parameters
         highest = float(row.max())  # NaN if there is one
         if not math.isfinite(highest):
             return Draw(-1, error="the logits hold NaN or infinity, or ban every token")
+        allowed: Mask | None = None
+        if self._grammar is not None:
+            try:
+                allowed = self._grammar.allowed()
+            except MatchFailed as failure:
+                return Draw(-1, error=str(failure))
         suppressed = self._not_yet if self.generated < p.min_tokens else self._never[:0]
-        biased = len(self._bias_ids) or len(self._never) or len(suppressed)
+        biased = len(self._bias_ids) or len(self._never) or len(suppressed) or allowed is not None
         logits = row
         if biased:
             logits = self._shared.scratch
             logits[:] = row
             logits[self._bias_ids] += self._bias_values
             logits[self._never] = -np.inf
-            logits[suppressed] = -np.inf
+            if allowed is None:
+                logits[suppressed] = -np.inf
+            else:
+                logits[~allowed] = -np.inf
+                _suppress_unless_alone(logits, suppressed)
         if self._takes_highest and not self._stages:
             token = int(logits.argmax())
             memory, left = self._memory, float(logits[token])
@@ -298,16 +330,22 @@ class SequenceSampler:
             self._penalties.accept(token)
         if self._dry is not None:
             self._lib.llama_sampler_accept(self._dry, token)
+        if self._grammar is not None and not self._ends(token):
+            self._grammar.consume(token)
 
     def _draw(self, logits: Row) -> tuple[int, float, tuple[np.float32, ...]]:
         candidates, t = self._shared.candidates, self.generated
         candidates.fill(logits)
+        if self._grammar is not None:
+            left = logits > -np.inf
+            if not left.any():
+                return -1, -math.inf, self._memory
+            candidates.keep(left)
         for stage in self._stages:
             stage(t)
         if self._takes_highest:
-            left = candidates.logits
-            at = int(left.argmax())
-            return int(candidates.ids[at]), float(left[at]), self._memory
+            at = int(candidates.logits.argmax())
+            return int(candidates.ids[at]), float(candidates.logits[at]), self._memory
         if not math.isfinite(float(candidates.logits.max())):
             return -1, -math.inf, self._memory
         if self.parameters.mirostat:
@@ -381,3 +419,13 @@ class SequenceSampler:
             self._lib.llama_sampler_free(sampler)
         self._owned.clear()
         self._dry = None
+        if self._grammar is not None:
+            self._grammar.free()
+
+
+def _suppress_unless_alone(logits: Row, tokens: npt.NDArray[np.int64]) -> None:
+    """Bans ``tokens`` where the grammar leaves others: at its end there are none."""
+    before = logits[tokens]
+    logits[tokens] = -np.inf
+    if len(tokens) and not np.isfinite(logits.max()):
+        logits[tokens] = before

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 
 from paddock.errors import InvalidParameter
+from paddock.sampling.grammars import GRAMMAR_PARAMETERS, Grammar, GrammarText, JsonSchema
 from paddock.sampling.ranges import MAX_TOKEN_ID, Flag, Integer, Number, Texts, TokenIds
 from paddock.sampling.seeds import MAX_SEED, resolve_seed
 
@@ -34,7 +35,7 @@ SAMPLERS = (
 MAX_LOGIT_BIAS = 1e4
 MAX_BIASED_TOKENS = 65_536
 
-_RANGES: dict[str, Number | Integer | Flag | Texts | TokenIds] = {
+_RANGES: dict[str, Number | Integer | Flag | Texts | TokenIds | GrammarText | JsonSchema] = {
     "temperature": Number(1e-5, 100.0, off=(0.0,)),
     "top_k": Integer(0, MAX_TOKEN_ID),
     "top_p": Number(0.0, 1.0),
@@ -65,6 +66,9 @@ _RANGES: dict[str, Number | Integer | Flag | Texts | TokenIds] = {
     "stop": Texts(most=64, longest=1024),
     "stop_token_ids": TokenIds(most=1024),
     "logprobs": Integer(0, 20, optional=True),
+    "json_schema": JsonSchema(),
+    "regex": GrammarText("a regular expression"),
+    "grammar": GrammarText("a grammar in llguidance's Lark syntax"),
 }
 
 _BIAS_ALLOWED = (
@@ -156,6 +160,9 @@ class SamplingParameters:
     stop_token_ids: tuple[int, ...] = _range(())
     sampler_order: tuple[str, ...] = attrs.field(default=SAMPLERS, converter=_sampler_order)
     logprobs: int | None = _range(None)
+    json_schema: str | None = _range(None)
+    regex: str | None = _range(None)
+    grammar: str | None = _range(None)
 
     def __attrs_post_init__(self) -> None:
         """Refuses combinations in which a parameter that was asked for would have no effect."""
@@ -185,6 +192,19 @@ class SamplingParameters:
                 )
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise InvalidParameter("min_tokens", self.min_tokens, f"at most max_tokens={self.max_tokens}")
+        given = [name for name in GRAMMAR_PARAMETERS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise InvalidParameter(given[1], getattr(self, given[1]), f"None while {given[0]} is set")
+        if given and self.ignore_eos:
+            raise InvalidParameter("ignore_eos", True, f"False while {given[0]} is set, which says where a reply ends")
+
+    @property
+    def constraint(self) -> Grammar | None:
+        """The grammar that the reply must match, given as ``json_schema``, ``regex`` or ``grammar``."""
+        for name in GRAMMAR_PARAMETERS:
+            if (text := getattr(self, name)) is not None:
+                return Grammar(name, text)
+        return None
 
     @property
     def penalizes(self) -> bool:
@@ -271,12 +291,16 @@ _MEANINGS = {
     "logit_bias": "Added to the raw logits of these tokens; -inf bans a token.",
     "seed": "All draws follow from it; where absent, it is drawn once, when the request is made, and reported.",
     "ignore_eos": "End-of-generation tokens are never drawn.",
-    "min_tokens": "End-of-generation tokens and stop_token_ids are not drawn before so many tokens.",
+    "min_tokens": "End-of-generation tokens and stop_token_ids are not drawn before so many tokens, "
+    "unless a grammar allows nothing else.",
     "max_tokens": "The completion ends after so many tokens; None is up to the end of the context.",
     "stop": "The completion ends before the first of these strings.",
     "stop_token_ids": "The completion ends at the first of these tokens.",
     "sampler_order": "The order of the samplers, llama.cpp's by default; one left out is off.",
     "logprobs": "Reports the token's log-probability and so many alternatives, from the raw logits.",
+    "json_schema": "The reply is JSON that matches this schema. One of json_schema, regex and grammar at most.",
+    "regex": "The whole reply matches this regular expression (Rust's syntax, no look-around, no back-references).",
+    "grammar": "The whole reply matches this grammar.",
 }
 
 

@@ -143,15 +143,16 @@ class Running:
             self.lease.sequence_id,
             self.lease.generation,
             self.sampling.to_mapping(),
-            history=sampler_history(self.sampling, self.tokens),
+            history=sampler_history(self.sampling, self.tokens, self.generated),
             generated=self.generated,
             sampler_state=self.sampler_state,
         )
 
 
-def sampler_history(sampling: SamplingParameters, tokens: list[int]) -> list[int]:
-    """As many of the last ``tokens`` (the prompt's among them) as penalties and DRY look back on."""
-    windows: list[int] = []
+def sampler_history(sampling: SamplingParameters, tokens: list[int], generated: int = 0) -> list[int]:
+    """As many of the last ``tokens`` (the prompt's among them) as penalties and DRY look back on; where there is a
+    grammar, the ``generated`` ones at least."""
+    windows: list[int] = [generated] if sampling.constraint is not None else []
     if sampling.penalizes:
         windows.append(sampling.repeat_last_n)
     if sampling.dry_multiplier:

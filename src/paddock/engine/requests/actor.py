@@ -24,6 +24,7 @@ from paddock.engine.requests.messages import (
     DeadlinePassed,
     Enlist,
     Generated,
+    GrammarReady,
     HookDone,
     HookLogits,
     Leased,
@@ -40,7 +41,7 @@ from paddock.engine.requests.messages import (
 )
 from paddock.engine.requests.results import Completion, Delta, TokenLogprob, Usage
 from paddock.engine.served import ServedModel, admitted_max_tokens, shortest_possible
-from paddock.engine.worker.messages import TokenizeText
+from paddock.engine.worker.messages import CompileGrammar, TokenizeText
 from paddock.errors import (
     ContextOverflow,
     DeadlineExceeded,
@@ -53,6 +54,7 @@ from paddock.errors import (
     WorkerDied,
 )
 from paddock.native.batch import Sampled
+from paddock.sampling.grammars import Grammar
 from paddock.sampling.parameters import SamplingParameters, validate_for_vocabulary
 from paddock.telemetry.discretion import Discreet, discreet
 from paddock.text.stream import AssembledDelta, TextAssembler
@@ -165,7 +167,15 @@ class RequestActor(Discreet, sup.GenServer):
             case PrefixRestored(tokens):
                 self._progress.cached = self._progress.prefilled = tokens
             case UseWorker(port, served):
+                if self._prompt is None and self._spec.sampling.constraint is not None:
+                    compiled = sup.spawn_link(
+                        _compile, sup.self(), message, self._spec.sampling.constraint, label="grammar"
+                    )
+                    self._helpers.add(compiled)
+                    return None
                 return self._use_worker(port, served)
+            case GrammarReady(worker, error):
+                return self._use_worker(worker.port, worker.served) if error is None else self._fail(error)
             case Tokenized(tokens, error, chain):
                 return self._tokenized(tokens, error, chain)
             case Leased():
@@ -382,6 +392,18 @@ class RequestActor(Discreet, sup.GenServer):
 async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
     await trio.sleep(seconds)
     sup.cast(owner, DeadlinePassed())
+
+
+async def _compile(owner: sup.Pid[Any], worker: UseWorker, grammar: Grammar) -> None:
+    """Body of a one-shot process. Without its worker the machine is recovering, and sends UseWorker again."""
+    try:
+        await sup.call(worker.port, CompileGrammar(grammar), timeout=math.inf)
+    except (WorkerDied, sup.NoProc, sup.ServerExited):
+        return
+    except PaddockError as error:
+        sup.cast(owner, GrammarReady(worker, error))
+    else:
+        sup.cast(owner, GrammarReady(worker))
 
 
 @discreet

@@ -27,6 +27,7 @@ __all__ = [
     "Drop",
     "Enlist",
     "Generated",
+    "GrammarReady",
     "HookDone",
     "HookLogits",
     "Leased",
@@ -110,6 +111,14 @@ class Tokenized:
     error: PaddockError | None = None
     chain: Chain | None = attrs.field(default=None, repr=False)
     """With its keys hashed; None where the model has no cache."""
+
+
+@attrs.frozen
+class GrammarReady:
+    """From the one-shot process that had the request's grammar compiled; ``error`` is why it cannot be."""
+
+    worker: UseWorker
+    error: PaddockError | None = None
 
 
 @attrs.frozen

@@ -2,10 +2,11 @@
 
 :class:`Executor` owns the model and its context. Whoever receives messages (the *receiving thread*) hands
 each to :meth:`Executor.handle`, which never waits: Abort and Ping are dealt with at once, everything else
-goes to one of three OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of
+goes to one of four OS threads. The *decode thread* alone calls llama.cpp's context (libgomp keeps a pool of
 threads for each calling thread, and a context must have one caller); the *tokenize thread* only reads the
 vocabulary, so that a prompt never waits for a decode; the *state thread* cuts saved sequences into blocks and puts
-them together. Answers leave through ``emit``, from any of these threads.
+them together; the *grammar thread*, started for the first, has grammars compiled one after another. Answers leave
+through ``emit``, from any of these threads.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from paddock.engine.worker.protocol import (
     Abort,
     BlocksRestored,
     BlocksSaved,
+    CompileGrammar,
     Fault,
     FromWorker,
+    GrammarCompiled,
     Load,
     Loaded,
     LoadFailed,
@@ -55,6 +58,7 @@ from paddock.native.exactness.certificate import Certificate
 from paddock.native.exactness.certify import certify
 from paddock.native.model import ModelLoadParameters, NativeModel
 from paddock.native.state.self_check import StateSupport, check_state
+from paddock.sampling.grammars import Grammar
 from paddock.sampling.parameters import SamplingParameters
 
 __all__ = ["MAX_QUEUED_STEPS", "MAX_QUEUED_TEXTS", "Executor"]
@@ -64,11 +68,11 @@ MAX_QUEUED_STEPS: Final = 64
 WorkerBusy."""
 
 MAX_QUEUED_TEXTS: Final = 1024
-"""Texts that may wait for the tokenize thread."""
+"""Texts that may wait for the tokenize thread, and grammars for theirs."""
 
 
 class Executor:
-    """One model, one context, three threads. ``start``, then ``handle`` until Stop; then ``join``.
+    """One model, one context, four threads. ``start``, then ``handle`` until Stop; then ``join``.
 
     ``emit`` must be callable from any thread and must not raise. ``stopped`` is called on the decode thread
     as its last deed, after everything native has been freed. ``arena_fd`` is the file that saved blocks lie in,
@@ -87,6 +91,8 @@ class Executor:
         )
         self._states = StateWorker(emit, lambda assembled: self._work.put((0, assembled)), arena_fd)
         self._texts: queue.SimpleQueue[Tokenize | None] = queue.SimpleQueue()
+        self._grammars: queue.SimpleQueue[CompileGrammar | None] = queue.SimpleQueue()
+        self._grammar_thread: threading.Thread | None = None
         self._stopping = False
         self._reported = -1.0
         self._busy_since: float | None = None
@@ -128,6 +134,8 @@ class Executor:
                     self._refuse(message, WorkerBusy("texts", MAX_QUEUED_TEXTS))
                     return
                 self._texts.put(message)
+            case CompileGrammar():
+                self._handle_grammar(message)
             case SaveBlocks() | RestoreBlocks():
                 self._handle_state(message)
             case Ping():
@@ -154,6 +162,16 @@ class Executor:
         else:
             self._states.restore(message)
 
+    def _handle_grammar(self, message: CompileGrammar) -> None:
+        if self._grammars.qsize() >= MAX_QUEUED_TEXTS:
+            self._refuse(message, WorkerBusy("grammars", MAX_QUEUED_TEXTS))
+            return
+        if self._grammar_thread is None:
+            thread = threading.Thread(target=self._grammar_loop, name="paddock grammars", daemon=True)
+            self._grammar_thread = thread
+            thread.start()
+        self._grammars.put(message)
+
     def _abort(self) -> None:
         with self._abort_lock:
             self._abort_through = self._received
@@ -161,7 +179,9 @@ class Executor:
                 self._decoding.abort()
 
     def _refuse(
-        self, message: Step | SampleLogits | Tokenize | SaveBlocks | RestoreBlocks, error: BaseException
+        self,
+        message: Step | SampleLogits | Tokenize | CompileGrammar | SaveBlocks | RestoreBlocks,
+        error: BaseException,
     ) -> None:
         self._emit(refusal_of(message, fault_of(error)))
 
@@ -173,8 +193,11 @@ class Executor:
                 if answer is not None:
                     self._emit(answer)
             self._texts.put(None)
+            self._grammars.put(None)
             self._states.stop()
             self._tokenize_thread.join()  # it reads the model that is freed next
+            if self._grammar_thread is not None:
+                self._grammar_thread.join()
             self._states.join()
             self._free()
         finally:
@@ -306,6 +329,22 @@ class Executor:
                 answer = Tokenized(message.request_id, [], fault_of(error))
             self._emit(answer)
 
+    # --- grammar thread ---------------------------------------------------------------------------------
+
+    def _grammar_loop(self) -> None:
+        while (message := self._grammars.get()) is not None:
+            if self._stopping:
+                continue
+            try:
+                model = self._model
+                if model is None or self._context is None:
+                    raise ProtocolError("a grammar before the model was loaded")
+                model.grammars.prepare(Grammar(message.parameter, message.text))
+                answer = GrammarCompiled(message.request_id)
+            except Exception as error:
+                answer = GrammarCompiled(message.request_id, fault_of(error))
+            self._emit(answer)
+
 
 def describe(model: NativeModel, context: Context, support: StateSupport, block_tokens: int, seconds: float) -> Loaded:
     """What the parent has to know of a model that serves."""
@@ -346,7 +385,9 @@ def positions_of(context: Context, chunks: Sequence[Chunk]) -> dict[int, int]:
     return positions
 
 
-def refusal_of(message: Step | SampleLogits | Tokenize | SaveBlocks | RestoreBlocks, fault: Fault) -> FromWorker:
+def refusal_of(
+    message: Step | SampleLogits | Tokenize | CompileGrammar | SaveBlocks | RestoreBlocks, fault: Fault
+) -> FromWorker:
     """The answer to a message that was not carried out."""
     match message:
         case Step():
@@ -355,6 +396,8 @@ def refusal_of(message: Step | SampleLogits | Tokenize | SaveBlocks | RestoreBlo
             return LogitsSampled(message.request_id, None, fault)
         case Tokenize():
             return Tokenized(message.request_id, [], fault)
+        case CompileGrammar():
+            return GrammarCompiled(message.request_id, fault)
         case SaveBlocks():
             return BlocksSaved(message.request_id, [], 0.0, 0.0, fault)
         case RestoreBlocks():

@@ -16,9 +16,11 @@ import supervisors as sup
 from paddock.engine.worker import protocol
 from paddock.errors import PaddockError, WorkerDied
 from paddock.native.batch import Chunk, Sampled
+from paddock.sampling.grammars import Grammar
 
 __all__ = [
     "AbortDecode",
+    "CompileGrammar",
     "LoadProgressed",
     "LogitsDone",
     "PingWorker",
@@ -92,6 +94,14 @@ class TokenizeText:
     text: bytes = attrs.field(repr=False)
     add_special: bool = True
     parse_special: bool = False
+
+
+@attrs.frozen
+class CompileGrammar:
+    """Call, answered with None when the worker has compiled it; raises InvalidParameter where it cannot, and as
+    :class:`TokenizeText`."""
+
+    grammar: Grammar
 
 
 @attrs.frozen

@@ -25,6 +25,7 @@ from paddock.engine.worker.framing import error_of
 from paddock.engine.worker.log import WorkerLog
 from paddock.engine.worker.messages import (
     AbortDecode,
+    CompileGrammar,
     LoadProgressed,
     LogitsDone,
     PingWorker,
@@ -120,6 +121,9 @@ class Port(Discreet, sup.GenServer):
             case TokenizeText(text, add_special, parse_special):
                 number = next(self._request_ids)
                 self._ask(number, protocol.Tokenize(number, text, add_special, parse_special), from_)
+            case CompileGrammar(grammar):
+                number = next(self._request_ids)
+                self._ask(number, protocol.CompileGrammar(number, grammar.parameter, grammar.text), from_)
             case PingWorker():
                 number = next(self._request_ids)
                 self._ask(number, protocol.Ping(number), from_)
@@ -129,7 +133,9 @@ class Port(Discreet, sup.GenServer):
                 sup.reply_error(from_, TypeError(f"a port knows no call {type(request).__name__}"))
         return sup.NO_REPLY
 
-    def _ask(self, number: int, message: protocol.Tokenize | protocol.Ping, from_: sup.From) -> None:
+    def _ask(
+        self, number: int, message: protocol.Tokenize | protocol.CompileGrammar | protocol.Ping, from_: sup.From
+    ) -> None:
         try:
             self._send(message)
         except PaddockError as error:
@@ -161,6 +167,8 @@ class Port(Discreet, sup.GenServer):
                 self._stepped(message)
             case protocol.Tokenized(request_id, tokens, fault):
                 self._answer(request_id, tokens if fault is None else error_of(fault))
+            case protocol.GrammarCompiled(request_id, fault):
+                self._answer(request_id, None if fault is None else error_of(fault))
             case RunSampleLogits():
                 self._run(message)
             case protocol.LogitsSampled():

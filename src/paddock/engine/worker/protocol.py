@@ -19,8 +19,10 @@ __all__ = [
     "BlockRef",
     "BlocksRestored",
     "BlocksSaved",
+    "CompileGrammar",
     "Fault",
     "FromWorker",
+    "GrammarCompiled",
     "Load",
     "LoadFailed",
     "LoadProgress",
@@ -96,6 +98,18 @@ class Tokenize(msgspec.Struct, frozen=True, tag=True):
     parse_special: bool
 
 
+class CompileGrammar(msgspec.Struct, frozen=True, tag=True):
+    """Answered by GrammarCompiled, from a thread that never waits for a decode.
+
+    The worker keeps what it compiles: a sequence that is opened with the grammar soon after takes no time for it.
+    """
+
+    request_id: int
+    parameter: str
+    """json_schema, regex or grammar, as in :class:`paddock.sampling.SamplingParameters`."""
+    text: str
+
+
 class Step(msgspec.Struct, frozen=True, tag=True):
     """One ``decode_and_sample_batch`` call; in this order: releases, opens, the batch. Answered by Stepped.
 
@@ -168,7 +182,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Frees the context and ends the worker with exit code 0."""
 
 
-ToWorker = Load | Tokenize | Step | SampleLogits | SaveBlocks | RestoreBlocks | Abort | Ping | Stop
+ToWorker = Load | Tokenize | CompileGrammar | Step | SampleLogits | SaveBlocks | RestoreBlocks | Abort | Ping | Stop
 
 
 # --- from the worker ------------------------------------------------------------------------------------
@@ -227,6 +241,11 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
 class Tokenized(msgspec.Struct, frozen=True, tag=True):
     request_id: int
     tokens: list[int]
+    fault: Fault | None = None
+
+
+class GrammarCompiled(msgspec.Struct, frozen=True, tag=True):
+    request_id: int
     fault: Fault | None = None
 
 
@@ -292,5 +311,15 @@ class Log(msgspec.Struct, frozen=True, tag=True):
 
 
 FromWorker = (
-    LoadProgress | Loaded | LoadFailed | Tokenized | Stepped | LogitsSampled | BlocksSaved | BlocksRestored | Pong | Log
+    LoadProgress
+    | Loaded
+    | LoadFailed
+    | Tokenized
+    | GrammarCompiled
+    | Stepped
+    | LogitsSampled
+    | BlocksSaved
+    | BlocksRestored
+    | Pong
+    | Log
 )
