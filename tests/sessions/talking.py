@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import trio
 
 import paddock
+import supervisors as sup
+from paddock.cache.statistics import CacheStatistics
 
 SAYINGS = (
     "Hello! Who are you?",
@@ -38,6 +41,19 @@ class Talking:
         for number in range(turns):
             await session.say(SAYINGS[number % len(SAYINGS)], **how(number))
         return session
+
+    async def settled(self) -> CacheStatistics:
+        """Once every block that was saved has been published."""
+        with trio.fail_after(20):
+            while True:
+                use, cache = await self.model.statistics(), await self.runtime.cache_statistics()
+                assert cache is not None
+                child = await sup.which_child(self.model.supervisor, "batch")
+                assert isinstance(child.pid, sup.Pid)
+                status: Any = await sup.get_status(child.pid)
+                if not status["state"]["saves"] and use.saved_blocks == cache.saved_blocks + cache.known_blocks:
+                    return cache
+                await trio.sleep(0.002)
 
 
 @asynccontextmanager

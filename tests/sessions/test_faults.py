@@ -104,7 +104,8 @@ async def test_a_runtime_that_closes_ends_turns_and_leaves_the_session_as_it_was
         before = await session.history()
         nursery.start_soon(say, session)
         nursery.start_soon(say, session)
-        await trio.sleep(0.05)
+        while not (await here.model.statistics()).running:
+            await trio.sleep(0.001)
     assert len(outcomes) == 2
     assert {type(outcome) for outcome in outcomes} <= {
         RequestCancelled, RuntimeClosed, SessionInterrupted, ModelNotLoaded,

@@ -13,10 +13,7 @@ from typing import Any
 import pytest
 import trio
 from speaker import as_json, say
-from talking import GREEDY, SAYINGS, WILD, Talking, talking
-
-import supervisors as sup
-from paddock.cache.statistics import CacheStatistics
+from talking import GREEDY, SAYINGS, WILD, talking
 
 TURNS = 12
 BLOCK = 64
@@ -84,26 +81,13 @@ async def test_turns_in_several_processes_among_other_conversations_equal_the_un
     assert bits == unbroken
 
 
-async def settled(here: Talking) -> CacheStatistics:
-    """Once every block that was saved has been published."""
-    with trio.fail_after(20):
-        while True:
-            use, cache = await here.model.statistics(), await here.runtime.cache_statistics()
-            assert cache is not None
-            child = await sup.which_child(here.model.supervisor, "batch")
-            status: Any = await sup.get_status(child.pid)  # type: ignore[arg-type]
-            if not status["state"]["saves"] and use.saved_blocks == cache.saved_blocks + cache.known_blocks:
-                return cache
-            await trio.sleep(0.002)
-
-
 async def test_turn_twenty_computes_what_is_new_and_saves_its_own_blocks(tiny_model_path: Path, tmp_path: Path) -> None:
     async with talking(str(tiny_model_path), tmp_path) as here:
         session = await here.model.session("main")
         rows, saved, lengths = [], [], []
         for number in range(20):
             turn = await session.say(SAYINGS[number % 2], seed=number, max_tokens=20, ignore_eos=True)
-            cache, use = await settled(here), await here.model.statistics()
+            cache, use = await here.settled(), await here.model.statistics()
             rows.append(use.prefill_rows + use.decode_rows)
             saved.append(cache.saved_blocks)
             lengths.append(turn.usage.prompt_tokens + turn.usage.completion_tokens)

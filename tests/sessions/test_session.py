@@ -230,9 +230,7 @@ async def test_tenants_share_no_block(tmp_path: Path) -> None:
         async def cached(tenant: str) -> int:
             session = await here.model.session(f"of {tenant}", tenant=tenant)
             turn = await session.say(long, max_tokens=2)
-            while (await here.model.statistics()).running:
-                await trio.sleep(0.001)
-            await trio.sleep(0.05)
+            await here.settled()
             return turn.usage.cached_tokens
 
         assert await cached("default") == 0
