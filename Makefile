@@ -9,7 +9,7 @@ NO_PYTHON = echo "set-up failed: no Python found; install Python 3.11, 3.12 or 3
 SET_UP = @$(or $(PYTHON),$(NO_PYTHON)) tools/setup_environment.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-slow conformance lint ruff mypy pyright imports format bench bench-supervisors docs clean distclean
+.PHONY: help setup setup-dev demo test test-slow coverage conformance lint ruff mypy pyright imports format bench bench-supervisors docs clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: setup-dev ## the test suite (ARGS="tests/text -k utf8" for a part of it)
 
 test-slow: setup-dev ## the soak tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+coverage: setup-dev ## branch coverage of supervisors, which is to be whole
+	@$(BIN)/python -m pytest tests/supervisors --cov --cov-report=term $(ARGS)
 
 conformance: setup-dev ## the rows of OTP's conformance list and their results (ARGS="S G07" for a part)
 	@$(BIN)/python tools/conformance.py $(ARGS)
