@@ -26,12 +26,12 @@ from paddock.engine.served import ServedModel
 from paddock.engine.statistics import ModelStatistics
 from paddock.engine.tree import RESTART_SECONDS, machine_key, port_of, requests_key
 from paddock.engine.worker.messages import TokenizeText, WorkerInfo, WorkerStatus
-from paddock.errors import CacheError, ChatTemplateMissing, InvalidParameter, ModelNotFound, ModelNotLoaded, WorkerDied
+from paddock.errors import ChatTemplateMissing, InvalidParameter, ModelNotFound, ModelNotLoaded, WorkerDied
 from paddock.models.facts import ModelFacts
 from paddock.native.exactness.certificate import Certificate
 from paddock.sampling.parameters import SamplingParameters
-from paddock.sessions.cached import session_blocks
-from paddock.sessions.conversation import Conversation, SessionFacts
+from paddock.sessions.cached import CachedSessions
+from paddock.sessions.conversation import SessionFacts
 from paddock.sessions.host import SessionHost
 from paddock.sessions.turns import checked_key
 from paddock.text.chat import ChatTemplate
@@ -231,27 +231,10 @@ class Model:
                 raise InvalidParameter(name, given, "what the session was made with; leave it out")
         return Session(self, self._sessions, found, wait=wait)
 
-    async def _put_to_sleep(self, conversation: Conversation) -> None:
-        """Has what is cached of a conversation written to disk, and its memory freed.
-
-        Nothing here fails: what is lost is computed again.
-        """
+    def _cached_sessions(self) -> CachedSessions | None:
+        """The KV store's part of this model's sessions; None where it has no part in the cache."""
         cache, store = self._served.cache, self._store
-        if store is not None and cache is not None:
-            try:
-                await store.flush(cache.handle)
-                store.leave_ram(cache.handle, await trio.to_thread.run_sync(session_blocks, cache.rules, conversation))
-            except CacheError:
-                pass
-
-    async def _forget(self, conversation: Conversation) -> None:
-        """Has what is cached of a conversation dropped, in RAM and on disk."""
-        cache, store = self._served.cache, self._store
-        if store is not None and cache is not None:
-            try:
-                await store.forget(await trio.to_thread.run_sync(session_blocks, cache.rules, conversation))
-            except CacheError:
-                pass
+        return None if store is None or cache is None else CachedSessions(store, cache)
 
     # --- state --------------------------------------------------------------------------------------------
 

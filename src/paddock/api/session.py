@@ -258,7 +258,9 @@ class Session:
         Raises SessionBusy, SessionNotFound, SessionDamaged, SessionStoreUnusable.
         """
         async with self._turn() as opened:
-            await self._model._put_to_sleep(opened.conversation)
+            cached = self._model._cached_sessions()
+            if cached is not None:
+                await cached.put_to_sleep(opened.conversation)
             opened.leave = True
 
     async def delete(self) -> None:
@@ -270,7 +272,9 @@ class Session:
         try:
             async with self._turn() as opened:
                 opened.leave = True
-                await self._model._forget(opened.conversation)
+                cached = self._model._cached_sessions()
+                if cached is not None:
+                    await cached.forget(opened.conversation)
                 await self._host.store.delete(key)
         except (SessionDamaged, SessionModelMismatch):
             await self._host.store.delete(key)
