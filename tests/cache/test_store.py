@@ -271,6 +271,22 @@ async def test_a_smaller_budget_than_last_time_is_met_at_the_start(folder: Path)
     assert sizes_in(folder) == [FILE_BYTES] * 4
 
 
+async def test_files_of_a_time_that_is_yet_to_come_make_room_before_others(folder: Path) -> None:
+    """A clock went wrong for a while; what was used then must not be kept for ever at the cost of everything else."""
+    async with world(folder) as w:
+        await w.save(CHAIN)
+        await w.store.flush()
+        used_in_the_future(folder)
+        await w.save(OTHER)
+        await w.store.flush()
+        both = (await w.statistics()).disk_blocks
+    async with world(folder, disk_files=both - len(CHAIN.keys)) as w:
+        while (await w.statistics()).disk_blocks != both - len(CHAIN.keys):
+            await trio.sleep(0.001)
+    assert sizes_in(folder) == [FILE_BYTES] * (both - len(CHAIN.keys))
+    assert max(times_in(folder)) < FUTURE
+
+
 async def test_what_another_process_writes_meanwhile_is_found(folder: Path) -> None:
     async with world(folder) as reader:
         await reader.disk_is("on")
@@ -287,6 +303,19 @@ async def test_another_identity_or_tenant_finds_nothing(folder: Path) -> None:
         assert await w.found(chain_of(list(range(40)), tenant="alice")) == 0
         async with world(folder, model="other") as other:
             assert await other.found(chain_of(list(range(40)), identity("other"))) == 0
+
+
+FUTURE = 4e9
+"""Some time in 2096."""
+
+
+def used_in_the_future(folder: Path) -> None:
+    for path in folder.rglob("*.kv"):
+        os.utime(path, (FUTURE, FUTURE))
+
+
+def times_in(folder: Path) -> list[float]:
+    return [path.stat().st_mtime for path in folder.rglob("*.kv")]
 
 
 def sizes_in(folder: Path) -> list[int]:

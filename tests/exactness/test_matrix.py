@@ -30,7 +30,7 @@ from paddock.native.quantize import quantize_model
 
 SHAPES = {
     "small": {"n_layer": 4, "n_embd": 256, "n_head": 4, "n_head_kv": 2, "n_ff": 512},
-    "medium": {"n_layer": 6, "n_embd": 512, "n_head": 8, "n_head_kv": 2, "n_ff": 1024},
+    "medium": {"n_layer": 3, "n_embd": 512, "n_head": 8, "n_head_kv": 2, "n_ff": 1024},
 }
 TYPES = ("Q8_0", "Q4_0", "Q4_K_M", "Q6_K")
 

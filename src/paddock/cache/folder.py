@@ -18,6 +18,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ __all__ = ["CacheFolder", "ScannedFile", "discard", "exclusive", "read_block", "
 _SUFFIX = ".kv"
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
+_CLOCKS_DIFFER_NS = 60 * 10**9
+"""So far ahead may be the clock of another machine that shares the folder."""
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Not through a link, and without waiting where somebody put a pipe."""
 
@@ -45,7 +48,7 @@ class ScannedFile:
     key: bytes
     file_bytes: int
     used_ns: int
-    """Time of its last use, nanoseconds of the system's clock."""
+    """Time of its last use, nanoseconds of the system's clock; 0 where the file shows one that is yet to come."""
 
 
 class CacheFolder:
@@ -258,6 +261,8 @@ def scan(path: Path) -> Iterator[list[ScannedFile]]:
 
 
 def _files_in(folder: Path, identity: str) -> Iterator[ScannedFile]:
+    # A time that lies ahead is that of a wrong clock. Taken for the last use, it would keep its file for ever.
+    latest = time.time_ns() + _CLOCKS_DIFFER_NS
     with os.scandir(folder) as entries:
         for entry in entries:
             name, suffix = entry.name[: 2 * HASH_BYTES], entry.name[2 * HASH_BYTES :]
@@ -268,7 +273,8 @@ def _files_in(folder: Path, identity: str) -> Iterator[ScannedFile]:
             except OSError:
                 continue
             if stat.S_ISREG(known.st_mode):
-                yield ScannedFile(identity, bytes.fromhex(name), known.st_size, known.st_mtime_ns)
+                used_ns = known.st_mtime_ns if known.st_mtime_ns <= latest else 0
+                yield ScannedFile(identity, bytes.fromhex(name), known.st_size, used_ns)
 
 
 def _is_hex(text: str, length: int) -> bool:
