@@ -172,7 +172,8 @@ class GrammarMatcher:
         def advance() -> Mask:
             matcher = self._matcher
             if matcher is None or not matcher.consume_token(token):
-                raise MatchFailed("the grammar does not allow the last token")
+                reason = "" if matcher is None else _reason(matcher.get_error())
+                raise MatchFailed(f"the grammar cannot go on: {reason}")
             return mask_of(matcher, n_vocab)
 
         self._seconds = MASK_SECONDS

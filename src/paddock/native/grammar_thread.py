@@ -18,7 +18,7 @@ __all__ = ["GrammarJob", "GrammarThread"]
 
 T = TypeVar("T")
 
-_STACK_BYTES = 512 * 2**20
+_STACK_BYTES = 128 * 2**20
 """Virtual: pages are taken as they are used. llguidance walks grammars by recursion, an overflow ends the process."""
 
 _LOOK_SECONDS = 0.02
