@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from paddock.cache.resume import resume_point
 from paddock.engine.batching.policy import BatchLimits, plan_batch
 from paddock.engine.batching.recipes import CANONICAL, FAST, Recipe, recipe_for
-from paddock.engine.batching.running import Running, chunks_of, rows_of
+from paddock.engine.batching.running import Running, chunks_of, rows_of, sampler_history
 from paddock.engine.batching.sequences import Lease
 from paddock.engine.requests.messages import Admit
 from paddock.native.batch import SampleMode
@@ -148,3 +148,11 @@ def test_the_opening_tells_the_sampler_where_the_reply_stands():
     )
     opening = Running.admitted(message, 0, CANONICAL).opening()
     assert (opening.history, opening.generated, opening.sampler_state) == ([1, 2, 3, 8, 9], 2, b"mu")
+
+
+def test_a_grammar_needs_all_generated_tokens_however_short_the_windows() -> None:
+    tokens = list(range(100, 150))
+    assert sampler_history(SamplingParameters(regex="a", seed=0), tokens, 30) == tokens[-30:]
+    assert sampler_history(SamplingParameters(regex="a", seed=0), tokens, 0) == []
+    wider = SamplingParameters(regex="a", seed=0, repeat_penalty=1.1, repeat_last_n=40)
+    assert sampler_history(wider, tokens, 30) == tokens[-40:]
