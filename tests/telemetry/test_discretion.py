@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,7 @@ from paddock.engine.requests import actor as request_module
 from paddock.engine.requests.actor import RequestActor
 from paddock.engine.worker.port import Port
 from paddock.sessions.server import SessionServer
-from paddock.telemetry.discretion import OutlinedError, outline
+from paddock.telemetry.outline import OutlinedError, outline
 
 NEEDLE = "xylophone"
 REPLY = b"quicksilver"
@@ -119,3 +120,12 @@ def test_an_outline_has_types_and_places_and_no_words() -> None:
     assert outline(shown) is shown
     assert isinstance(shown, OutlinedError)
     assert NEEDLE not in "".join(traceback.format_exception(shown))
+
+
+async def test_the_last_words_of_a_worker_are_none_of_the_requests() -> None:
+    program = f"from paddock.engine.worker import child\ntry: {{}}[{NEEDLE!r}]\nfinally: child._stopped()"
+    ended = await trio.run_process(
+        [sys.executable, "-c", program], capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert b"KeyError" in ended.stderr
+    assert NEEDLE.encode() not in ended.stderr

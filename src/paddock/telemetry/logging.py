@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import structlog
 
-from paddock.telemetry.discretion import OutlinedError
+from paddock.telemetry.outline import OutlinedError
 
 __all__ = ["LEVELS", "LOGGERS", "Renderer", "configure_logging"]
 

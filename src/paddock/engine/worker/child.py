@@ -20,7 +20,6 @@ import socket
 import struct
 import sys
 import threading
-import traceback
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final, NoReturn
 
@@ -39,6 +38,7 @@ from paddock.engine.worker.protocol import (
     Tokenized,
 )
 from paddock.errors import ProtocolError
+from paddock.telemetry.outline import outline
 
 __all__ = ["EXIT_PROTOCOL", "main"]
 
@@ -182,7 +182,8 @@ def _stopped() -> NoReturn:
     do."""
     defect = sys.exception()
     if defect is not None:
-        traceback.print_exception(defect)
+        shown = outline(defect)  # these are the worker's last words, which errors and logs repeat
+        print(shown, *shown.frames, sep="\n  ", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0 if defect is None else 1)
