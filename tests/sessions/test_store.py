@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -23,7 +24,7 @@ from paddock.errors import (
     SessionStoreUnusable,
 )
 from paddock.sessions.conversation import Conversation
-from paddock.sessions.store import FORMAT_VERSION, SessionStore, Stored
+from paddock.sessions.store import FORMAT_VERSION, SessionStore
 from paddock.sessions.turns import SessionKey
 
 FILE = "sessions.sqlite3"
@@ -116,6 +117,10 @@ async def test_a_session_is_opened_with_the_model_that_it_was_made_with(tmp_path
     await store.close()
 
 
+def of_one(statement: str) -> str:
+    return statement if "WHERE" in statement else f"{statement} WHERE id = 'one'"
+
+
 @pytest.mark.parametrize(
     ("statement", "values"),
     [
@@ -128,6 +133,8 @@ async def test_a_session_is_opened_with_the_model_that_it_was_made_with(tmp_path
         ("UPDATE turns SET number = 7 WHERE number = 2", ()),
         ("DELETE FROM turns WHERE number = 1", ()),
         ("UPDATE sessions SET tools = '['", ()),
+        ("UPDATE sessions SET tools = '{}'", ()),
+        ("UPDATE sessions SET system = x'ff'", ()),
     ],
 )
 async def test_a_row_that_was_changed_is_not_believed_and_its_session_can_be_deleted(
@@ -136,19 +143,20 @@ async def test_a_row_that_was_changed_is_not_believed_and_its_session_can_be_del
     await filled(tmp_path, 3)
     store = SessionStore(tmp_path)
     fine = attrs.evolve(FACTS, key=SessionKey("default", "fine"))
-    await store.fork(Stored(0, 0, Conversation(FACTS)), 0, fine.key)
+    await store.open(fine)
     await store.close()
-    change(tmp_path, statement.replace("'['", "'[' WHERE id = 'one'"), *values)
+    change(tmp_path, of_one(statement), *values)
     with pytest.raises(SessionDamaged):
         await read(tmp_path)
     assert await read(tmp_path, fine.key) == Conversation(fine)
     async with talking("cria", tmp_path / "runtime") as here:  # the same through a session
         session = await here.held("one", 3)
-        change(tmp_path / "runtime" / "state", statement.replace("'['", "'[' WHERE id = 'one'"), *values)
+        change(tmp_path / "runtime" / "state", of_one(statement), *values)
         change(tmp_path / "runtime" / "state", "UPDATE sessions SET revision = revision + 1")
         for attempt in (session.say("Hi"), session.history(), session.rewind(0)):
             with pytest.raises(SessionDamaged):
                 await attempt
+        session = await here.model.session("one")  # a handle to delete it by, also in the next process
         await session.delete()
         assert (await (await here.model.session("one")).say("Hi", max_tokens=2)).number == 1
 
@@ -227,3 +235,32 @@ async def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> No
         with pytest.raises(SessionStoreUnusable, match="state"):
             await here.model.session("one")
         await here.model.complete("Hello", max_tokens=2)
+
+
+async def test_a_file_that_is_deleted_under_the_store_is_noticed_before_anything_is_lost_with_it(
+    tmp_path: Path,
+) -> None:
+    async with talking("cria", tmp_path, ram=0) as here:
+        session, other = await here.held("one", 1), await here.held("two", 1)
+        async with session.stream(SAYINGS[1], **how(1)) as reply:
+            shutil.rmtree(tmp_path / "state")
+            with pytest.raises(SessionStoreUnusable, match="deleted or replaced"):
+                await other.say(SAYINGS[1], **how(1))
+            again = await here.model.session("one")  # with the same numbers in the new file
+            for _ in range(2):
+                with pytest.raises(SessionNotSaved, match="deleted or replaced"):
+                    await reply.turn()
+        assert await again.history() == ()
+        assert (await again.say(SAYINGS[0], **how(0))).number == 1
+        with pytest.raises(SessionNotFound):
+            await other.say(SAYINGS[1], **how(1))
+    assert len((await read(tmp_path / "state")).turns) == 1
+    with pytest.raises(SessionNotFound):
+        await read(tmp_path / "state", SessionKey("default", "two"))
+
+
+async def test_a_store_goes_on_where_only_its_folder_of_locks_was_deleted(tmp_path: Path) -> None:
+    async with talking("cria", tmp_path, ram=0) as here:
+        session = await here.held("one", 1)
+        shutil.rmtree(tmp_path / "state" / "locks")
+        assert (await session.say(SAYINGS[1], **how(1))).number == 2

@@ -20,7 +20,10 @@ _MODE: Final = 0o600
 
 
 class SessionLock:
-    """``folder`` must exist. The file's name tells nothing of tenant and id; it holds the holder's pid."""
+    """``folder`` is made where it is not there (any more). The file's name tells nothing of tenant and id.
+
+    The file holds the holder's pid.
+    """
 
     def __init__(self, folder: Path, key: SessionKey) -> None:
         name = hashlib.blake2b(f"{key.tenant}\0{key.id}".encode(), digest_size=20, person=b"paddock-session")
@@ -39,7 +42,7 @@ class SessionLock:
     def _acquire(self) -> bool:
         assert self._file is None
         while True:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, _MODE)
+            file = self._opened()
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -60,6 +63,14 @@ class SessionLock:
         except OSError:
             pass  # a full disk: the lock holds all the same, only its holder is not known
         return True
+
+    def _opened(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(self._path, flags, _MODE)
+        except FileNotFoundError:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(self._path, flags, _MODE)
 
     def _is_at_its_path(self, file: int) -> bool:
         try:

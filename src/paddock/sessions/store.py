@@ -54,11 +54,15 @@ _TURN = ", ".join(TURN_COLUMNS)
 
 
 class Stored:
-    """A conversation as it was read or written: ``session`` and ``revision`` tell whether that is how it still is."""
+    """A conversation as it was read or written: ``session`` and ``revision`` tell whether that is how it still is.
 
-    __slots__ = ("conversation", "revision", "session")
+    They mean something in one file alone: ``source`` is the connection that it was read through.
+    """
 
-    def __init__(self, session: int, revision: int, conversation: Conversation) -> None:
+    __slots__ = ("conversation", "revision", "session", "source")
+
+    def __init__(self, source: sqlite3.Connection, session: int, revision: int, conversation: Conversation) -> None:
+        self.source = source
         self.session = session
         self.revision = revision
         self.conversation = conversation
@@ -66,6 +70,9 @@ class Stored:
 
 class SessionStore:
     """One connection, used by one thread at a time; the file is opened by the first call.
+
+    A file that is deleted or replaced under it is noticed: the call that finds out fails, and the next one opens what
+    is there then, or makes a new file.
 
     The async methods are checkpoints. A call that has begun is waited for, whatever becomes of its caller, so that a
     change is made as a whole or not at all. All raise SessionStoreUnusable, and RuntimeClosed once it is closed.
@@ -75,6 +82,7 @@ class SessionStore:
         self._folder = folder
         self._path = folder / "sessions.sqlite3"
         self._connection: sqlite3.Connection | None = None
+        self._file: tuple[int, int] | None = None
         self._closed = False
         self._limiter = trio.CapacityLimiter(1)
 
@@ -123,11 +131,26 @@ class SessionStore:
         try:
             if self._connection is None:
                 self._connection = _connect(self._folder, self._path)
+                self._file = _file_at(self._path)
+            elif self._file != _file_at(self._path):
+                # SQLite would go on with a file that has no name, and what it writes would be gone with the process.
+                connection, self._connection = self._connection, None
+                connection.close()
+                raise SessionStoreUnusable(self._path, "it was deleted or replaced while it was in use")
             return work(self._connection)
         except sqlite3.Error as error:
             raise SessionStoreUnusable(self._path, str(error)) from error
         except OSError as error:
             raise SessionStoreUnusable(error.filename or self._path, error.strerror or str(error)) from error
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None where there is none."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _connect(folder: Path, path: Path) -> sqlite3.Connection:
@@ -212,11 +235,15 @@ def _session(db: sqlite3.Connection, key: SessionKey) -> tuple[int, int, Session
     if not found:
         raise SessionNotFound(key.id)
     session, revision, fingerprint, model, system, tools = found[0]
+    if not isinstance(revision, int) or not isinstance(system, str | None):
+        raise SessionDamaged(key.id, "what it is fixed to is not as it was written")
     try:
-        facts = SessionFacts(key, fingerprint, model, system, tuple(json.loads(tools)))
+        definitions = json.loads(tools)
     except (ValueError, TypeError) as error:
         raise SessionDamaged(key.id, "its tools are not as they were written") from error
-    return session, revision, facts
+    if not isinstance(definitions, list):
+        raise SessionDamaged(key.id, "its tools are not as they were written")
+    return session, revision, SessionFacts(key, fingerprint, model, system, tuple(definitions))
 
 
 def _open(db: sqlite3.Connection, facts: SessionFacts) -> SessionFacts:
@@ -226,6 +253,8 @@ def _open(db: sqlite3.Connection, facts: SessionFacts) -> SessionFacts:
         except SessionNotFound:
             _insert(db, facts)
             return facts
+        except SessionDamaged:
+            return facts  # every use of it says so; but for that it can be deleted there has to be a handle
     if found.fingerprint != facts.fingerprint:
         raise SessionModelMismatch(facts.key.id, found.model, facts.model)
     return found
@@ -244,11 +273,11 @@ def _insert(db: sqlite3.Connection, facts: SessionFacts) -> int:
 def _read(db: sqlite3.Connection, key: SessionKey, known: Stored | None) -> Stored:
     with _reading(db):
         session, revision, facts = _session(db, key)
-        if known is not None and (known.session, known.revision) == (session, revision):
+        if known is not None and (known.source, known.session, known.revision) == (db, session, revision):
             return known
         rows = _rows(db, f"SELECT {_TURN} FROM turns WHERE session = ? ORDER BY number", session)
     try:
-        return Stored(session, revision, Conversation.of(facts, [turn_of(row) for row in rows]))
+        return Stored(db, session, revision, Conversation.of(facts, [turn_of(row) for row in rows]))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise SessionDamaged(key.id, str(error)) from error
 
@@ -260,7 +289,7 @@ def _record(db: sqlite3.Connection, stored: Stored, turn: RecordedTurn) -> Store
         revision = _changed(db, stored)
         marks = ", ".join("?" * len(row))
         db.execute(f"INSERT INTO turns(session, {_TURN}) VALUES(?, {marks})", (stored.session, *row))
-    return Stored(stored.session, revision, after)
+    return Stored(db, stored.session, revision, after)
 
 
 def _rewind(db: sqlite3.Connection, stored: Stored, turns: int) -> Stored:
@@ -269,11 +298,13 @@ def _rewind(db: sqlite3.Connection, stored: Stored, turns: int) -> Stored:
     with _changing(db):
         revision = _changed(db, stored)
         db.execute("DELETE FROM turns WHERE session = ? AND number > ?", (stored.session, turns))
-    return Stored(stored.session, revision, after)
+    return Stored(db, stored.session, revision, after)
 
 
 def _changed(db: sqlite3.Connection, stored: Stored) -> int:
     """Marks the session as changed, if it is as it was read; the new revision."""
+    if stored.source is not db:
+        raise sqlite3.OperationalError("the file that the session was read from was deleted or replaced")
     update = "UPDATE sessions SET revision = revision + 1, used = ? WHERE session = ? AND revision = ?"
     with closing(db.execute(update, (time.time(), stored.session, stored.revision))) as done:
         if done.rowcount != 1:
