@@ -214,10 +214,20 @@ def _an_instance_of(kind: type[PaddockError]) -> PaddockError:
     raise AssertionError(f"no instance of {kind}")
 
 
-def test_a_foreign_exception_arrives_as_a_protocol_error_that_names_it() -> None:
-    rebuilt = error_of(fault_of(KeyError("missing")))
+def test_a_foreign_exception_arrives_as_a_protocol_error_that_says_where_it_was_raised_and_not_its_words() -> None:
+    try:
+        {}["secret"]
+    except KeyError as error:
+        rebuilt = error_of(fault_of(error))
     assert type(rebuilt) is ProtocolError
-    assert str(rebuilt) == "KeyError: 'missing'"
+    assert str(rebuilt).startswith("KeyError raised at test_framing.py:")
+    assert "secret" not in str(rebuilt)
+
+
+def test_an_error_of_the_system_arrives_with_its_words() -> None:
+    assert str(error_of(fault_of(FileNotFoundError(2, "No such file", "/a/b")))) == (
+        "FileNotFoundError: [Errno 2] No such file: '/a/b'"
+    )
 
 
 def test_values_that_cannot_travel_do_so_as_text() -> None:

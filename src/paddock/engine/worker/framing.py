@@ -18,6 +18,7 @@ import msgspec
 from paddock import errors
 from paddock.engine.worker.protocol import Fault, FromWorker, ToWorker
 from paddock.errors import PaddockError, ProtocolError
+from paddock.telemetry.outline import outline
 
 __all__ = [
     "MAX_FRAME_BYTES",
@@ -124,10 +125,12 @@ _KINDS: Final[Mapping[str, type[PaddockError]]] = {
 
 def fault_of(error: BaseException) -> Fault:
     """An error as it travels. A typed error of :mod:`paddock.errors` keeps its class and its attributes
-    (values of foreign types as their repr); any other exception becomes a ProtocolError that names it."""
+    (values of foreign types as their repr); any other exception becomes a ProtocolError that says what it is and where
+    it was raised, an OSError one with its words."""
     kind = type(error).__name__
     if _KINDS.get(kind) is not type(error):
-        text = f"{kind}: {error}" if str(error) else kind
+        # The words of a defect may be a request's, and all requests of a step are told why it failed.
+        text = f"{kind}: {error}" if isinstance(error, OSError) else str(outline(error))
         return Fault("ProtocolError", [_plain(text)])
     parameters = _parameters(kind)
     if parameters is None:
