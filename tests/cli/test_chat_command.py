@@ -114,3 +114,9 @@ def test_a_tenant_without_a_session_is_refused(greeting_model: Path) -> None:
     ended = chat(greeting_model, "--tenant", "someone", stdin=b"Hi\n")
     assert ended.returncode == 2
     assert b"--session" in ended.stderr
+
+
+def test_an_empty_tenant_is_nobody_and_not_the_default_one(greeting_model: Path) -> None:
+    ended = chat(greeting_model, "--session", "one", "--tenant", "", "--json", stdin=b"Hi\n")
+    assert ended.returncode == 1
+    assert json.loads(ended.stdout)["error"]["parameter"] == "tenant"

@@ -58,3 +58,8 @@ def test_a_file_that_is_no_model_is_a_typed_error(tmp_path: Path) -> None:
     result = probe("--json", path)
     assert result.exit_code == 1
     assert json.loads(result.stdout)["error"]["type"] in ("NotGguf", "TruncatedGguf")
+
+
+def test_a_time_that_is_no_number_is_wrong_usage() -> None:
+    assert CliRunner().invoke(main, ["probe", "--cost-seconds", "nan"]).exit_code == 2
+    assert CliRunner().invoke(main, ["cache", "gc", "--unused-days", "inf"]).exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def test_a_failure_is_named_and_leaves_nothing_behind(tiny_k_quant_model_path: P
     result = quantize("--json", tiny_k_quant_model_path, "Q8_0", tmp_path / "x.gguf")
     assert error_type(result) == "QuantizationFailed"
     assert "requantizing" in json.loads(result.stdout)["error"]["message"]
+    assert json.loads(result.stdout)["error"]["message"].endswith("--requantize allows it")
     assert not list(tmp_path.iterdir())
 
 
@@ -83,3 +85,21 @@ def test_a_folder_that_is_not_there_is_an_error(tiny_f16_model_path: Path, tmp_p
 def test_an_unknown_type_is_wrong_usage(tiny_f16_model_path: Path) -> None:
     assert quantize(tiny_f16_model_path, "Q9_9").exit_code == 2
     assert tuple(native.FILE_TYPES) == FILE_TYPES
+
+
+def test_what_is_no_file_is_never_replaced_and_a_link_only_when_told_to(
+    tiny_f16_model_path: Path, tmp_path: Path
+) -> None:
+    device = tmp_path / "pipe"
+    os.mkfifo(device)
+    assert error_type(quantize("--json", "--force", tiny_f16_model_path, "Q8_0", device)) == "InvalidConfiguration"
+    assert device.is_fifo()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    assert error_type(quantize("--json", tiny_f16_model_path, "Q8_0", link)) == "InvalidConfiguration"
+    assert link.is_symlink()
+
+
+def test_the_help_names_every_type() -> None:
+    words = CliRunner().invoke(main, ["models", "quantize", "--help"]).stdout.split()
+    assert set(native.FILE_TYPES) <= set(words)

@@ -191,8 +191,9 @@ async def test_what_was_rewound_can_be_said_again(tmp_path: Path) -> None:
         await session.rewind(0)
         assert await session.history() == ()
         assert await session.say(SAYINGS[0], **how(0)) == turns[0]
-        with pytest.raises(InvalidParameter):
-            await session.rewind(2)
+        for to in (2, -1, None):
+            with pytest.raises(InvalidParameter):
+                await session.rewind(to)  # type: ignore[arg-type]
 
 
 async def test_a_session_that_was_deleted_is_gone_for_every_handle(tmp_path: Path) -> None:

@@ -238,7 +238,8 @@ class Session:
         """
         key = checked_key(self.tenant, secrets.token_hex(8) if id is None else id)
         stored = await self._host.store.read(self._facts.key)
-        turns = _checked_turns("at", at, self._checked(stored.conversation))
+        conversation = self._checked(stored.conversation)
+        turns = len(conversation.turns) if at is None else _checked_turns("at", at, conversation)
         await self._host.store.fork(stored, turns, key)
         return Session(self._model, self._host, attrs.evolve(self._facts, key=key), wait=self._wait)
 
@@ -330,10 +331,8 @@ class Session:
         return f"<paddock.Session {self.id!r} with {self._model.name!r}>"
 
 
-def _checked_turns(parameter: str, turns: int | None, conversation: Conversation) -> int:
+def _checked_turns(parameter: str, turns: int, conversation: Conversation) -> int:
     most = len(conversation.turns)
-    if turns is None:
-        return most
     if isinstance(turns, bool) or not isinstance(turns, int) or not 0 <= turns <= most:
         raise InvalidParameter(parameter, turns, f"a number of turns from 0 to {most}")
     return turns

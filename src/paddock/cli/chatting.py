@@ -29,6 +29,7 @@ from paddock.config import RuntimeConfig
 from paddock.engine.requests.results import Completion
 from paddock.errors import ChatTemplateMissing, PaddockError, RequestCancelled
 from paddock.sampling.parameters import SamplingParameters
+from paddock.sessions.turns import checked_key
 
 __all__ = ["converse"]
 
@@ -44,6 +45,8 @@ def converse(source: str, options: Mapping[str, Any]) -> None:
     name, tenant = options.get("session"), options.get("tenant")
     if name is None and tenant is not None:
         raise click.UsageError("--tenant says whose session it is; it needs --session")
+    if name is not None:
+        checked_key("default" if tenant is None else tenant, name)
     conversation = Conversation(config.served_name, options.get("system"), session=name)
     # What a session had computed is worth keeping, where "paddock cache" looks for it.
     folder = None if name is None else platformdirs.user_cache_path("paddock", appauthor=False)
@@ -56,7 +59,9 @@ def converse(source: str, options: Mapping[str, Any]) -> None:
             conversation.exactness = model.exactness
             session = None
             if name is not None:
-                session = await model.session(name, tenant=tenant or "default", system=options.get("system"))
+                session = await model.session(
+                    name, tenant="default" if tenant is None else tenant, system=options.get("system")
+                )
                 conversation.system = session.system
                 conversation.earlier_turns = len(await session.history())
             await _Chat(model, conversation, sampling, interrupts, session, as_json=as_json, quiet=quiet).run()

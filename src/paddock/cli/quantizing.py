@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,10 @@ def quantize(source: str, file_type: str, target: str | None, options: Mapping[s
     path = resolve(source)
     facts_of(read_header(path))  # refused with its fault named, before llama.cpp sees it
     destination = target_of(path, file_type, target)
-    if destination.exists() and (not options.get("force") or destination.is_dir()):
+    if os.path.lexists(destination) and not options.get("force"):
         raise InvalidConfiguration("DST", f"{destination} is there already; --force replaces a file")
+    if destination.exists() and not destination.is_file():
+        raise InvalidConfiguration("DST", f"{destination} is no file that could be replaced")  # /dev/null, for one
     if destination.exists() and destination.samefile(path):
         raise InvalidConfiguration("DST", f"{destination} is the source itself")
 
@@ -72,10 +75,22 @@ async def _quantize(
     try:
         flags = [str(int(bool(options.get(flag)))) for flag in ("requantize", "pure")]
         command = [*_COMMAND, str(source), name, file_type, str(options.get("threads") or 0), *flags]
-        await _run(command, str(source), report)
+        try:
+            await _run(command, str(source), report)
+        except QuantizationFailed as error:
+            raise QuantizationFailed(str(source), error.reason + _advice(error.reason, destination.parent)) from error
         await trio.to_thread.run_sync(_publish, temporary, destination, bool(options.get("force")))
     finally:
         temporary.unlink(missing_ok=True)  # noqa: ASYNC240
+
+
+def _advice(reason: str, folder: Path) -> str:
+    """What can be done about a failure that llama.cpp reports in words of its own."""
+    if "requantizing" in reason:
+        return "; --requantize allows it"
+    if "iostream" in reason:
+        return f"; the result could not be written, {folder} has {shutil.disk_usage(folder).free >> 20} MiB left"
+    return ""
 
 
 async def _run(command: list[str], source: str, report: Callable[[float], None]) -> None:

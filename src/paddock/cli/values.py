@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-__all__ = ["Bias", "CommaIntegers", "CommaNames", "ModelReference", "SchemaOrFile", "TextFile"]
+__all__ = ["Amount", "Bias", "CommaIntegers", "CommaNames", "ModelReference", "SchemaOrFile", "TextFile"]
 
 _HOUSE_MODELS = ("cria",)  # those of paddock.models.references, whose import takes longer than a shell should wait
 
@@ -25,6 +26,16 @@ class ModelReference(click.ParamType):  # type: ignore[type-arg]  # generic sinc
         """House models first; the shell adds the files."""
         names = [CompletionItem(name) for name in _HOUSE_MODELS if name.startswith(incomplete)]
         return [*names, CompletionItem(incomplete, type="file")]
+
+
+class Amount(click.FloatRange):
+    """A number within a range; not a number is within none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if isinstance(number, float) and not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 class Bias(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only

@@ -9,6 +9,7 @@ import click
 
 from paddock.cli.command import PaddockCommand
 from paddock.cli.options import json_option
+from paddock.cli.values import Amount
 
 __all__ = ["cache"]
 
@@ -137,7 +138,7 @@ def verify(cache_dir: str | None, remove: bool, quiet: bool, as_json: bool) -> N
 )
 @_folder_option
 @click.option("--max-bytes", type=_Size(), help="Remove blocks, those unused for longest first, down to this size.")
-@click.option("--unused-days", type=click.FloatRange(min=0), metavar="DAYS", help="Remove blocks unused for so long.")
+@click.option("--unused-days", type=Amount(min=0), metavar="DAYS", help="Remove blocks unused for so long.")
 @click.option("--identity", type=_Hex(), help="Remove all blocks of the identities whose digest begins so.")
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @json_option

@@ -75,7 +75,10 @@ def quantize(source: str, file_type: str, target: str | None, **options: Any) ->
     and TYPE.
 
     llama.cpp does it, in a process of its own. DST is complete or not there: it is written under a temporary name and
-    renamed. TYPE is one of those in the list below that need no importance matrix.
+    renamed. Only types that need no importance matrix are offered:
+
+    F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q2_K Q2_K_S Q3_K_S Q3_K_M Q3_K_L Q4_K_S Q4_K_M Q5_K_S Q5_K_M Q6_K IQ4_NL
+    IQ4_XS IQ3_XXS IQ3_XS IQ3_S IQ3_M TQ1_0 TQ2_0
 
     With --json: source, path, type, source_size, file_size, weights (tensors by type).
     """

@@ -8,7 +8,7 @@ import click
 
 from paddock.cli.command import PaddockCommand, SectionOption
 from paddock.cli.options import json_option, load_options, log_options, set_up_log
-from paddock.cli.values import ModelReference
+from paddock.cli.values import Amount, ModelReference
 
 __all__ = ["probe"]
 
@@ -24,7 +24,7 @@ __all__ = ["probe"]
 )
 @click.argument("model", metavar="MODEL", default="cria", type=ModelReference())
 @click.option(
-    "--cost-seconds", type=click.FloatRange(0.0, 3600.0), default=30.0, show_default=True, metavar="SECONDS",
+    "--cost-seconds", type=Amount(0.0, 3600.0), default=30.0, show_default=True, metavar="SECONDS",
     cls=SectionOption, section="Measuring",
     help="About how long to measure speeds, beyond loading and probing; 0 measures none.",
 )  # fmt: skip
