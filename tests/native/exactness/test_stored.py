@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import attrs
@@ -65,3 +66,31 @@ def test_a_place_that_cannot_be_a_folder_is_told_and_harms_nobody(tmp_path: Path
     with capture_logs() as logs:
         write_certificate(certificate_path(tmp_path / "file", "a"), MADE)
     assert [log["log_level"] for log in logs] == ["warning"]
+
+
+def test_no_single_byte_of_it_can_be_changed_nor_its_name(tmp_path: Path) -> None:
+    path = certificate_path(tmp_path, "a")
+    write_certificate(path, MADE)
+    content = path.read_bytes()
+    other = certificate_path(tmp_path, "b")
+    other.write_bytes(content)
+    with capture_logs():
+        assert read_certificate(other) is None
+        for at in range(len(content)):
+            for flipped in (1, 128):
+                path.write_bytes(content[:at] + bytes([content[at] ^ flipped]) + content[at + 1 :])
+                assert read_certificate(path) is None
+        assert read_certificate(path) is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_what_has_no_end_is_not_read(kind: str, tmp_path: Path) -> None:
+    path = certificate_path(tmp_path, "a")
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    with capture_logs():
+        assert read_certificate(path) is None
+        write_certificate(path, MADE)
+    assert read_certificate(path) == attrs.evolve(MADE, stored=True)
