@@ -34,6 +34,7 @@ __all__ = [
     "ModelUnavailable",
     "NotGguf",
     "PaddockError",
+    "PoisonRequest",
     "ProtocolError",
     "QuantizationFailed",
     "QueueFull",
@@ -125,8 +126,19 @@ class QueueFull(RequestError):
         self.limit = limit
 
 
+class PoisonRequest(RequestError):
+    """The worker died each time it computed this request, alone as well; do not send it again. The other requests go on.
+    ``how`` and ``last_words`` are those of the last death."""
+
+    def __init__(self, how: str, last_words: str = "") -> None:
+        said = f": {last_words}" if last_words else ""
+        super().__init__(f"this request brings the model's worker down ({how}){said}; do not send it again")
+        self.how = how
+        self.last_words = last_words
+
+
 class DeadlineExceeded(RequestError, TimeoutError):
-    """The request's deadline passed; ``phase`` says where it was: queued, prefill or decode."""
+    """The request's deadline passed; ``phase`` says where it was: queued, prefill, decode or recovering."""
 
     def __init__(self, seconds: float, phase: str) -> None:
         super().__init__(f"the deadline of {seconds:g} s passed while the request was in phase {phase!r}")
@@ -308,7 +320,7 @@ class UnsupportedArchitecture(InvalidModelFile):
 
 
 class WorkerDied(ModelError):
-    """The worker process that held the model's context died; the model restarts by itself."""
+    """The worker process that held the model's context died; the model restarts by itself, and requests go on."""
 
     def __init__(self, how: str, last_words: str = "") -> None:
         super().__init__(f"the model's worker died ({how})" + (f": {last_words}" if last_words else ""))

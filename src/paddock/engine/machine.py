@@ -26,23 +26,29 @@ from paddock.engine.requests.messages import (
     AwaitServing,
     BatchUp,
     CancelRequest,
+    Cleared,
     Drain,
     Drop,
     Enlist,
+    Interrupted,
     Leased,
     MachineStatistics,
+    Proceed,
     Serve,
     TextReady,
     UseWorker,
+    Watch,
     WorkerLost,
 )
 from paddock.engine.restarts import recent_deaths, restart_delay
 from paddock.engine.served import ServedModel, served_model
 from paddock.engine.statistics import CacheUse, ModelStatistics, StepCounters
+from paddock.engine.suspicion import Inquiry, after_death, certain_signal, without
 from paddock.engine.worker.messages import (
     LoadProgressed,
     PortUp,
     StartWorker,
+    Unanswered,
     WorkerGone,
     WorkerReady,
     WorkerRefused,
@@ -53,6 +59,7 @@ from paddock.errors import (
     ModelNotLoaded,
     ModelUnavailable,
     PaddockError,
+    PoisonRequest,
     QueueFull,
     WorkerDied,
 )
@@ -68,6 +75,8 @@ class _Outcomes:
     failed: int = 0
     cancelled: int = 0
     refused: int = 0
+    recovered: int = 0
+    poisoned: int = 0
 
 
 class ModelMachine(Discreet, sup.GenStatem):
@@ -99,6 +108,11 @@ class ModelMachine(Discreet, sup.GenStatem):
         self._waiters: list[Any] = []
         self._drainers: list[Any] = []
         self._deaths: tuple[float, ...] = ()
+        self._inquiry: Inquiry[sup.Pid[Any]] | None = None
+        self._unanswered: dict[sup.Pid[Any], Unanswered] = {}
+        """What the worker died with, of those who are suspects of its last death."""
+        self._placed: set[sup.Pid[Any]] = set()
+        """Who was sent to the present batch actor."""
         self._outcomes = _Outcomes()
         self._worker_starts = 0
         self._worker_deaths = 0
@@ -213,6 +227,8 @@ class ModelMachine(Discreet, sup.GenStatem):
             case WorkerRefused(port, error):
                 if port is self._port:
                     return self._give_up(error)
+            case Cleared(request):
+                self._suspicion_ends(request)
             case BatchUp(batch):
                 self._batch = batch
                 sup.monitor(batch)
@@ -248,8 +264,10 @@ class ModelMachine(Discreet, sup.GenStatem):
         if served is None or port is None or batch is None:
             return sup.keep_state()
         sup.cast(batch, Serve(port, served))
-        for pid in self._queue.waiting():
+        for pid in self._leases:
             sup.cast(pid, UseWorker(port, served))
+        self._placed.clear()
+        self._place()
         waiters, self._waiters = self._waiters, []
         self._admit()
         return sup.next_state(
@@ -259,7 +277,7 @@ class ModelMachine(Discreet, sup.GenStatem):
 
     def _admit(self) -> None:
         """Gives free sequences to whoever is next, while there is a worker to compute them."""
-        if self._served is None or self._batch is None:
+        if self._served is None or self._batch is None or (self._inquiry is not None and self._inquiry.alone):
             return
         while self._sequences.free:
             pid = self._queue.next()
@@ -268,6 +286,7 @@ class ModelMachine(Discreet, sup.GenStatem):
             lease = self._sequences.lease()
             assert lease is not None
             self._leases[pid] = lease
+            self._placed.add(pid)
             sup.cast(pid, Leased(lease, self._batch))
 
     # --- ends ---------------------------------------------------------------------------------------------
@@ -275,6 +294,7 @@ class ModelMachine(Discreet, sup.GenStatem):
     def _request_down(self, pid: sup.Pid[Any], reason: object) -> None:
         lease = self._leases.pop(pid)
         self._queue.discard(pid)
+        self._placed.discard(pid)
         if reason == sup.Normal():
             self._outcomes.completed += 1
         elif reason in (CANCELLED, sup.Shutdown()):
@@ -286,6 +306,7 @@ class ModelMachine(Discreet, sup.GenStatem):
             if self._batch is not None:
                 sup.cast(self._batch, Drop(lease))
             self._sequences.release(lease)
+        self._suspicion_ends(pid)
         self._admit()
         if not self._leases:
             drainers, self._drainers = self._drainers, []
@@ -299,14 +320,71 @@ class ModelMachine(Discreet, sup.GenStatem):
         if state != "failed":  # there the reason is kept
             self._error = error
         self._worker_deaths += 1
-        period = self._plan.config.restart_period
-        self._deaths = recent_deaths((*self._deaths, trio.current_time()), trio.current_time(), period)
-        self._fail_running(error)
+        counts = self._interrupt(error, reason.unanswered if isinstance(reason, WorkerGone) else ())
+        period, now = self._plan.config.restart_period, trio.current_time()
+        self._deaths = recent_deaths((*self._deaths, now) if counts else self._deaths, now, period)
         if state == "loading" and self._waiters:
             return self._give_up(ModelLoadFailed(self._plan.name, str(error)))
         if state in ("serving", "loading"):  # loading with nobody waiting: this machine was itself restarted
             return sup.next_state("recovering", *self._reload_bound())
         return sup.keep_state(*(self._reload_bound() if state == "draining" else ()))
+
+    # --- recovery -----------------------------------------------------------------------------------------
+
+    def _interrupt(self, error: WorkerDied, unanswered: tuple[Unanswered, ...]) -> bool:
+        """Tells everybody who ran that it goes on with the next worker, and finds out who may have killed this one.
+        Whether its death counts against the model."""
+        running = {lease: pid for pid, lease in self._leases.items() if lease is not None}
+        for pid in running.values():
+            sup.cast(pid, Interrupted())
+        self._outcomes.recovered += len(running)
+        if running and self._counters.interrupted_at is None:
+            self._counters.interrupted_at = trio.current_time()
+        in_flight: set[sup.Pid[Any]] = set()
+        for work in unanswered:
+            pid_of = running.get(Lease(work.sequence_id, work.generation))
+            if pid_of is not None:
+                in_flight.add(pid_of)
+                before = self._unanswered.get(pid_of, work)
+                position, token = max(before.position, work.position), before.token or work.token
+                self._unanswered[pid_of] = attrs.evolve(work, position=max(position, 1), token=token)
+        newest_first = [pid for pid in reversed(self._leases) if pid in in_flight]
+        verdict = after_death(self._inquiry, newest_first, certain=certain_signal(error.how))
+        self._inquiry = verdict.inquiry
+        suspects = () if self._inquiry is None else self._inquiry.suspects
+        self._unanswered = {pid: work for pid, work in self._unanswered.items() if pid in suspects}
+        if verdict.culprit is not None:
+            self._outcomes.poisoned += 1
+            sup.cast(verdict.culprit, WorkerLost(PoisonRequest(error.how, error.last_words)))
+        return verdict.counts
+
+    def _place(self) -> None:
+        """Sends whoever ran before the worker died to the batch actor: all of them, or who is tried alone."""
+        batch, inquiry = self._batch, self._inquiry
+        if self._served is None or batch is None:
+            return
+        tried = None if inquiry is None else inquiry.tried
+        for pid, lease in self._leases.items():
+            if lease is None or pid in self._placed or tried not in (None, pid):
+                continue
+            self._placed.add(pid)
+            work, watch = self._unanswered.get(pid), None
+            if inquiry is not None and pid in inquiry.suspects and work is not None:
+                watch = Watch(work.position, work.token, hold=inquiry.alone)
+            sup.cast(pid, Leased(lease, batch, watch))
+
+    def _suspicion_ends(self, pid: sup.Pid[Any]) -> None:
+        """A suspect was cleared, or has ended: the next is tried, or all go on."""
+        before, self._inquiry = self._inquiry, without(self._inquiry, pid)
+        if before is None or not before.alone or self._inquiry is before:
+            return
+        if self._inquiry is None and self._batch is not None:
+            for held in self._placed:
+                lease = self._leases[held]
+                if lease is not None:
+                    sup.cast(self._batch, Proceed(lease))
+        self._place()
+        self._admit()
 
     def _load_timed_out(self, state: str) -> Any:
         if state == "failed" or self._served is not None:
@@ -346,6 +424,10 @@ class ModelMachine(Discreet, sup.GenStatem):
             **attrs.asdict(use),
             worker_starts=self._worker_starts,
             worker_deaths=self._worker_deaths,
+            recoveries=steps.recoveries,
+            recovered_requests=outcomes.recovered,
+            recovery_seconds=steps.recovery_seconds,
+            poisoned=outcomes.poisoned,
             worker_pid=None,
             last_error=None if self._error is None else str(self._error),
         )

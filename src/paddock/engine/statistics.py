@@ -18,6 +18,10 @@ class StepCounters:
     decode_rows: int = 0
     prefill_rows: int = 0
     failed_steps: int = 0
+    recoveries: int = 0
+    recovery_seconds: float = 0.0
+    interrupted_at: float | None = None
+    """When the worker died with running requests, on trio's clock; None once one of them has its next token."""
     step_seconds: float = 0.0
     """Time inside ``decode_and_sample_batch``, as the worker measured it."""
 
@@ -85,5 +89,13 @@ class ModelStatistics:
     save_decode_seconds: float
     worker_starts: int
     worker_deaths: int
+    recoveries: int
+    """Deaths of a worker after which requests that were running went on."""
+    recovered_requests: int
+    """How many requests went on, counted at each death."""
+    recovery_seconds: float
+    """From each of these deaths to the first new token; with the next restart's delay, the load and the restores."""
+    poisoned: int
+    """Requests that brought the worker down, and failed with ``PoisonRequest``; among ``failed``."""
     worker_pid: int | None
     last_error: str | None

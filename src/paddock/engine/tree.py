@@ -26,6 +26,7 @@ from paddock.engine.caching.keeper import KEEPER_SECONDS, ArenaKeeper, ModelCach
 from paddock.engine.machine import ModelMachine
 from paddock.engine.plan import ModelPlan
 from paddock.engine.statistics import CacheUse, StepCounters
+from paddock.engine.suspicion import MOST_FURTHER_DEATHS
 from paddock.engine.worker.port import Port
 from paddock.engine.worker_environment import worker_environment
 
@@ -97,7 +98,9 @@ class ModelSupervisor(sup.Supervisor):
             caching = CacheWiring(cache.store, use, config.save_every)
             children = [sup.child(ArenaKeeper, plan, cache, id="arena", name=keeper, shutdown=KEEPER_SECONDS)]
         flags = sup.SupervisorFlags(
-            strategy="rest_for_one", intensity=config.max_restarts + 5, period=config.restart_period
+            strategy="rest_for_one",
+            intensity=(config.max_restarts + 1) * (1 + MOST_FURTHER_DEATHS) + 5,
+            period=config.restart_period,
         )
         return flags, [
             *children,

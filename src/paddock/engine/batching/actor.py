@@ -23,11 +23,13 @@ from paddock.engine.caching.saves import Saves
 from paddock.engine.requests.messages import (
     Admit,
     BatchUp,
+    Cleared,
     Drop,
     Generated,
     HookLogits,
     Pause,
     PrefillProgress,
+    Proceed,
     Resume,
     RowFailed,
     SampleHooked,
@@ -43,7 +45,7 @@ from paddock.engine.worker.messages import (
     StepDone,
 )
 from paddock.engine.worker.protocol import SequenceRef
-from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed
+from paddock.errors import InvalidBatch, InvalidParameter, PaddockError, SamplingFailed, WorkerDied
 from paddock.native.batch import Chunk, Sampled
 from paddock.telemetry.discretion import Discreet
 
@@ -119,6 +121,9 @@ class BatchActor(Discreet, sup.GenServer):
                 self._set_paused(lease, True)
             case Resume(lease):
                 self._set_paused(lease, False)
+            case Proceed(lease):
+                if (entry := self._entry(lease)) is not None:
+                    entry.held = False
             case SampleHooked(lease, logits):
                 self._sample_hooked(lease, logits)
             case LogitsDone():
@@ -149,7 +154,7 @@ class BatchActor(Discreet, sup.GenServer):
     async def terminate(self, reason: object) -> None:
         """At an orderly end what still runs is saved: the worker ends after this process."""
         saves, port, cache = self._saves, self._port, self._cache
-        if not isinstance(reason, sup.Shutdown) or saves is None or port is None or cache is None:
+        if not isinstance(reason, sup.Shutdown) or saves is None or port is None or cache is None or not port.alive:
             return
         for entry in list(self._running.values()):
             self._drop(entry.lease)
@@ -214,6 +219,10 @@ class BatchActor(Discreet, sup.GenServer):
             entry = self._entry(Lease(sampled.sequence_id, sampled.generation))
             if entry is not None:
                 outgoing.append((entry.request, self._sampled(entry, sampled)))
+        if self._counters.interrupted_at is not None and any(sampled.token >= 0 for sampled in done.sampled):
+            self._recovered(self._counters.interrupted_at)
+        for entry in advanced:
+            self._clear(entry)
         self._issue()
         for request, message in outgoing:
             sup.cast(request, message)
@@ -234,8 +243,19 @@ class BatchActor(Discreet, sup.GenServer):
             self._drop(entry.lease)
         return Generated(sampled, finish)
 
+    def _clear(self, entry: Running) -> None:
+        if entry.watch is not None and entry.clear():
+            sup.cast(self._machine, Cleared(entry.request))
+
+    def _recovered(self, since: float) -> None:
+        self._counters.interrupted_at = None
+        self._counters.recoveries += 1
+        self._counters.recovery_seconds += trio.current_time() - since
+
     def _step_failed(self, flight: _InFlight, error: PaddockError) -> None:
         """What was refused changed nothing; what was new in it is to blame. After any other failure all of it ends."""
+        if isinstance(error, WorkerDied):
+            return  # the port has found the worker gone, and stops: everybody goes on with the next one
         suspects = [Lease(chunk.sequence_id, chunk.generation) for chunk in flight.chunks]
         if isinstance(error, InvalidBatch | InvalidParameter) and flight.opened:
             suspects = flight.opened
@@ -273,7 +293,9 @@ class BatchActor(Discreet, sup.GenServer):
             sup.cast(entry.request, RowFailed(done.error or InvalidBatch("the worker sampled nothing")))
             return
         entry.awaiting_hook = False
-        sup.cast(entry.request, self._sampled(entry, done.sampled))
+        message = self._sampled(entry, done.sampled)
+        self._clear(entry)
+        sup.cast(entry.request, message)
 
     # --- blocks -------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from paddock.cache.keys import Chain
 from paddock.engine.batching.policy import DecodeRow, Plan, PrefillRow
 from paddock.engine.batching.recipes import Recipe
 from paddock.engine.batching.sequences import Lease
-from paddock.engine.requests.messages import Admit
+from paddock.engine.requests.messages import Admit, Watch
 from paddock.engine.worker.protocol import OpenSequence
 from paddock.native.batch import Chunk, SampleMode
 from paddock.sampling.parameters import SamplingParameters
@@ -63,6 +63,13 @@ class Running:
     awaiting_hook: bool = False
     """Its logits are with the request's own processor; it has no row until they come back."""
 
+    watch: Watch | None = None
+    """A suspect of a worker's death, until it is cleared. Whether its consumer reads does not matter meanwhile."""
+    replied: int = 0
+    """Tokens of the reply on admission."""
+    held: bool = False
+    """Cleared, and waiting until others have been tried."""
+
     @classmethod
     def admitted(cls, message: Admit, step: int, recipe: Recipe) -> Running:
         flags = bytearray(len(message.prompt) + len(message.reply))
@@ -83,6 +90,8 @@ class Running:
             hooked=message.hooked,
             last_served=step,
             chain=message.chain,
+            watch=message.watch,
+            replied=len(message.reply),
         )
 
     @property
@@ -105,9 +114,22 @@ class Running:
     @property
     def can_decode(self) -> bool:
         """Whether a generated token is next, and may be computed. One that nothing is sampled from needs no reader."""
-        if self.restoring or self.awaiting_hook or not self.rest or self.prefill_remaining:
+        if self.restoring or self.held or self.awaiting_hook or not self.rest or self.prefill_remaining:
             return False
-        return not self.paused or self.rest > 1
+        return not self.paused or self.rest > 1 or self.watch is not None
+
+    @property
+    def can_prefill(self) -> bool:
+        """Whether prompt tokens are next, and may be computed."""
+        return not self.restoring and not self.held and self.prefill_remaining > 0
+
+    def clear(self) -> bool:
+        """Whether a suspect has been cleared just now."""
+        watch = self.watch
+        if watch is None or self.cached < watch.position or (watch.token and self.generated <= self.replied):
+            return False
+        self.watch, self.held = None, watch.hold
+        return True
 
     def append(self, token: int) -> str | None:
         """Takes a sampled token; returns why the request ends with it ("stop", "length"), or None."""
@@ -170,7 +192,7 @@ def rows_of(running: dict[int, Running]) -> tuple[list[DecodeRow], list[PrefillR
     for sequence_id, entry in running.items():
         if entry.can_decode:
             decode.append(DecodeRow(sequence_id, entry.priority, entry.last_served))
-        elif entry.prefill_remaining and not entry.restoring:
+        elif entry.can_prefill:
             prefill.append(PrefillRow(sequence_id, entry.priority, entry.last_served, entry.prefill_remaining))
     return decode, prefill
 

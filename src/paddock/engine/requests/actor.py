@@ -27,6 +27,7 @@ from paddock.engine.requests.messages import (
     GrammarReady,
     HookDone,
     HookLogits,
+    Interrupted,
     Leased,
     Pause,
     PrefillProgress,
@@ -76,11 +77,14 @@ class RequestProgress:
     """Written by the actor, read by the handle and by observers."""
 
     phase: str = "queued"
+    """queued, prefill, decode, recovering (from a worker's death to the next token), or ended."""
     prompt_tokens: int | None = None
     cached: int = 0
     """Prompt tokens that were restored from the cache; they count as prefilled."""
     prefilled: int = 0
     generated: int = 0
+    recoveries: int = 0
+    """How often the worker has died under it."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -107,6 +111,18 @@ class RequestSpec:
     progress: RequestProgress
 
 
+@attrs.define
+class _Hook:
+    """The request's own processor: it is called once for each token, also when the worker dies meanwhile."""
+
+    step: int = -1
+    """How long the reply was when it was called last."""
+    row: bytes | None = None
+    """What it gave; None while it runs."""
+    wanted: bool = False
+    """Whether the batch waits for it."""
+
+
 class RequestActor(Discreet, sup.GenServer):
     """Messages are handled one at a time; everything slow runs in a linked one-shot process."""
 
@@ -119,6 +135,8 @@ class RequestActor(Discreet, sup.GenServer):
         self._lease: Leased | None = None
         self._prompt: list[int] | None = None
         self._chain: Chain | None = None
+        self._rules: ChainRules | None = None
+        self._sampler_state = b""
         self._max_tokens = 0
         self._end_tokens: frozenset[int] = frozenset()
         self._generated: list[int] = []
@@ -128,6 +146,7 @@ class RequestActor(Discreet, sup.GenServer):
         self._paused = False
         self._helpers: set[sup.Pid[Any]] = set()
         self._hook_limiter: trio.CapacityLimiter | None = None
+        self._hook = _Hook()
 
     @classmethod
     async def run_behaviour(cls, pid: sup.Pid[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -165,7 +184,7 @@ class RequestActor(Discreet, sup.GenServer):
             case PrefillProgress(done, _):
                 self._progress.prefilled = done
             case PrefixRestored(tokens):
-                self._progress.cached = self._progress.prefilled = tokens
+                self._restored(tokens)
             case UseWorker(port, served):
                 if self._prompt is None and self._spec.sampling.constraint is not None:
                     compiled = sup.spawn_link(
@@ -180,8 +199,12 @@ class RequestActor(Discreet, sup.GenServer):
                 return self._tokenized(tokens, error, chain)
             case Leased():
                 self._admit(message)
+            case Interrupted():
+                self._progress.phase = "recovering"
+                self._progress.recoveries += 1
+                self._hook.wanted = False
             case HookLogits(logits):
-                self._start_hook(logits)
+                self._hook_logits(logits)
             case HookDone(logits, error):
                 return self._hook_done(logits, error)
             case CancelRequest(origin):
@@ -212,10 +235,13 @@ class RequestActor(Discreet, sup.GenServer):
 
     def _use_worker(self, port: sup.Pid[Any], served: ServedModel) -> Any:
         self._served = served
-        if self._prompt is not None:
-            return None
-        prompt = self._spec.prompt
         rules = None if served.cache is None else served.cache.rules
+        if self._prompt is not None:
+            if rules != self._rules:
+                self._chain = None  # its keys are those of a model that is not served any more
+            return None
+        self._rules = rules
+        prompt = self._spec.prompt
         if isinstance(prompt, tuple):
             if rules is None:
                 return self._tokenized(list(prompt), None)
@@ -261,23 +287,38 @@ class RequestActor(Discreet, sup.GenServer):
         return None
 
     def _admit(self, leased: Leased) -> None:
-        assert self._prompt is not None
+        prompt, chain = self._prompt, self._chain
+        assert prompt is not None
         self._lease = leased
-        self._progress.phase = "prefill"
+        if self._progress.phase == "queued":
+            self._progress.phase = "prefill"
+        if chain is not None:
+            # Who extended it before has ended with its worker, and knew no token that is not known here.
+            chain.append_generated(self._generated[len(chain) - len(prompt) :])
         admit = Admit(
             request=sup.self(),
             lease=leased.lease,
-            prompt=self._prompt,
+            prompt=prompt,
             sampling=self._spec.sampling,
             max_tokens=self._max_tokens,
             end_tokens=self._end_tokens,
             priority=self._spec.priority,
             hooked=self._spec.logits_processor is not None,
             generated=self._spec.generated,
-            chain=self._chain,
+            reply=list(self._generated),
+            sampler_state=self._sampler_state,
+            chain=chain,
+            watch=leased.watch,
         )
-        self._chain = None
         sup.cast(leased.batch, admit)
+        if self._paused:
+            sup.cast(leased.batch, Pause(leased.lease))
+
+    def _restored(self, tokens: int) -> None:
+        """What is restored of a reply that goes on says nothing about what its prompt cost."""
+        prompt = self._prompt
+        if prompt is not None and not self._generated:
+            self._progress.cached = self._progress.prefilled = min(tokens, len(prompt))
 
     # --- tokens and text ----------------------------------------------------------------------------------
 
@@ -287,6 +328,7 @@ class RequestActor(Discreet, sup.GenServer):
             return None
         self._progress.phase = "decode"
         self._generated.append(token)
+        self._sampler_state = sampled.sampler_state
         self._progress.generated = len(self._generated)
         if finish == "stop":
             # The token that ends the reply has no text: an end-of-text token, or one the caller named.
@@ -326,11 +368,21 @@ class RequestActor(Discreet, sup.GenServer):
 
         def resume() -> None:
             self._paused = False
-            sup.cast(leased.batch, Resume(leased.lease))
+            if self._lease is not None:  # not the one of then: the worker may have died meanwhile
+                sup.cast(self._lease.batch, Resume(self._lease.lease))
 
         delivery.on_drained = resume
 
     # --- logits processor ---------------------------------------------------------------------------------
+
+    def _hook_logits(self, logits: bytes) -> None:
+        hook, step = self._hook, len(self._generated)
+        hook.wanted = True
+        if hook.step != step:
+            hook.step, hook.row = step, None
+            self._start_hook(logits)
+        elif hook.row is not None:
+            self._send_hooked(hook.row)
 
     def _start_hook(self, logits: bytes) -> None:
         processor, prompt = self._spec.logits_processor, self._prompt
@@ -355,9 +407,14 @@ class RequestActor(Discreet, sup.GenServer):
     def _hook_done(self, logits: bytes | None, error: PaddockError | None) -> Any:
         if logits is None:
             return self._fail(error or PaddockError("the logits processor gave nothing"))
+        self._hook.row = logits
+        if self._hook.wanted:
+            self._send_hooked(logits)
+        return None
+
+    def _send_hooked(self, logits: bytes) -> None:
         assert self._lease is not None
         sup.cast(self._lease.batch, SampleHooked(self._lease.lease, logits))
-        return None
 
     # --- outcomes -----------------------------------------------------------------------------------------
 
@@ -376,6 +433,7 @@ class RequestActor(Discreet, sup.GenServer):
                 usage=Usage(len(prompt), self._progress.cached, len(self._generated)),
                 exactness=served.recipe.name,
                 logprobs=tuple(self._logprobs) if self._spec.sampling.logprobs is not None else None,
+                recoveries=self._progress.recoveries,
             )
         )
         return sup.Stop(sup.Normal())

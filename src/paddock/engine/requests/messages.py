@@ -22,6 +22,7 @@ __all__ = [
     "AwaitServing",
     "BatchUp",
     "CancelRequest",
+    "Cleared",
     "DeadlinePassed",
     "Drain",
     "Drop",
@@ -30,11 +31,13 @@ __all__ = [
     "GrammarReady",
     "HookDone",
     "HookLogits",
+    "Interrupted",
     "Leased",
     "MachineStatistics",
     "Pause",
     "PrefillProgress",
     "PrefixRestored",
+    "Proceed",
     "Resume",
     "RowFailed",
     "SampleHooked",
@@ -42,6 +45,7 @@ __all__ = [
     "TextReady",
     "Tokenized",
     "UseWorker",
+    "Watch",
     "WorkerLost",
 ]
 
@@ -76,16 +80,36 @@ class UseWorker:
 
 
 @attrs.frozen
+class Watch:
+    """How far a suspect has to get to be cleared: ``position`` tokens in the cache, and with ``token`` one more of
+    the reply. With ``hold`` it waits there for :class:`Proceed`."""
+
+    position: int
+    token: bool
+    hold: bool
+
+
+@attrs.frozen
 class Leased:
-    """Cast: the request holds this sequence of this batch actor's context."""
+    """Cast: the request holds this sequence of this batch actor's context.
+
+    Again after the worker has died, with the same lease and the next batch actor: the request goes on there.
+    ``watch`` is set for one that is suspected of that death.
+    """
 
     lease: Lease
     batch: sup.Pid[Any]
+    watch: Watch | None = None
+
+
+@attrs.frozen
+class Interrupted:
+    """Cast: the worker died with this request's sequence; :class:`Leased` follows when there is another one."""
 
 
 @attrs.frozen
 class WorkerLost:
-    """Cast: the worker died with this request in it (or the model was unloaded)."""
+    """Cast: this request cannot be computed any more."""
 
     error: PaddockError
 
@@ -154,7 +178,9 @@ class Admit:
     reply: list[int] = attrs.field(factory=list, repr=False)
     sampler_state: bytes = attrs.field(default=b"", repr=False)
     chain: Chain | None = attrs.field(default=None, repr=False)
-    """Of prompt and reply, the batch actor's own from now on; None: nothing is restored and nothing saved."""
+    """Of prompt and reply, the batch actor's own until it ends; None: nothing is restored and nothing saved."""
+    watch: Watch | None = None
+    """Set for a request that is suspected of a worker's death."""
 
 
 @attrs.frozen
@@ -180,6 +206,13 @@ class SampleHooked:
 
     lease: Lease
     logits: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Proceed:
+    """Cast machine -> batch: this lease's request was held where it was cleared; it goes on."""
+
+    lease: Lease
 
 
 # --- batch -> request -----------------------------------------------------------------------------------
@@ -228,6 +261,13 @@ class BatchUp:
     """Cast: a batch actor (a new one after each restart) is up and waits for :class:`Serve`."""
 
     batch: sup.Pid[Any]
+
+
+@attrs.frozen
+class Cleared:
+    """Cast batch -> machine: a suspect got past what the worker died with."""
+
+    request: sup.Pid[Any]
 
 
 @attrs.frozen

@@ -53,3 +53,5 @@ class Completion:
     usage: Usage
     exactness: str
     logprobs: tuple[TokenLogprob, ...] | None = None
+    recoveries: int = attrs.field(default=0, eq=False)
+    """How often the worker died under it, and it went on where it was. Two completions are equal whatever it is."""

@@ -34,6 +34,7 @@ __all__ = [
     "StartWorker",
     "StepDone",
     "TokenizeText",
+    "Unanswered",
     "WorkerGone",
     "WorkerInfo",
     "WorkerReady",
@@ -243,7 +244,22 @@ class WorkerStatus:
 
 
 @attrs.frozen
+class Unanswered:
+    """Work of one sequence that the worker was sent, and died with.
+
+    ``position``: how many tokens the sequence would hold; 0 where nothing of it was to be computed. ``token``: whether
+    a token was to be sampled from a row that it was sent.
+    """
+
+    sequence_id: int
+    generation: int
+    position: int = 0
+    token: bool = False
+
+
+@attrs.frozen
 class WorkerGone:
     """The reason a port stops with when its worker died, so that its supervisor restarts it."""
 
     error: WorkerDied
+    unanswered: tuple[Unanswered, ...] = ()

@@ -39,6 +39,7 @@ from paddock.engine.worker.messages import (
     StartWorker,
     StepDone,
     TokenizeText,
+    Unanswered,
     WorkerGone,
     WorkerInfo,
     WorkerReady,
@@ -201,7 +202,7 @@ class Port(Discreet, sup.GenServer):
                 sup.cast(self._owner, WorkerRefused(sup.self(), error))
             case _Lost(error):
                 self._fail_calls(error)
-                return sup.Stop(WorkerGone(error))
+                return sup.Stop(WorkerGone(error, self._unanswered()))
             case _:
                 raise TypeError(f"a port knows no cast {type(message).__name__}")
         return None
@@ -278,6 +279,20 @@ class Port(Discreet, sup.GenServer):
             n_tokens, bad = message.n_tokens, message.bad
             done = RestoreBlocksDone(work.work_id, n_tokens, bad, message.seconds, message.decode_seconds, error)
             sup.cast(work.reply_to, done)
+
+    def _unanswered(self) -> tuple[Unanswered, ...]:
+        found: list[Unanswered] = []
+        for work in self._steps.values():
+            if isinstance(work, RunSampleLogits):
+                found.append(Unanswered(work.sequence_id, work.generation, token=True))
+                continue
+            found += [
+                Unanswered(chunk.sequence_id, chunk.generation, chunk.position + len(chunk.tokens))
+                for chunk in work.chunks
+            ]
+            found += [Unanswered(opening.sequence_id, opening.generation) for opening in work.opens]
+        others = (*self._saves.values(), *self._restores.values())
+        return (*found, *(Unanswered(other.sequence_id, other.generation) for other in others))
 
     def _answer(self, request_id: int, answer: object) -> None:
         from_ = self._calls.pop(request_id, None)
