@@ -127,8 +127,8 @@ class QueueFull(RequestError):
 
 
 class PoisonRequest(RequestError):
-    """The worker died each time it computed this request, alone as well; do not send it again. The other requests go on.
-    ``how`` and ``last_words`` are those of the last death."""
+    """The worker died each time it computed this request, alone as well: do not send it again. ``how`` and
+    ``last_words`` are those of the last death. Other requests go on."""
 
     def __init__(self, how: str, last_words: str = "") -> None:
         said = f": {last_words}" if last_words else ""

@@ -122,8 +122,7 @@ class BatchActor(Discreet, sup.GenServer):
             case Resume(lease):
                 self._set_paused(lease, False)
             case Proceed(lease):
-                if (entry := self._entry(lease)) is not None:
-                    entry.held = False
+                self._proceed(lease)
             case SampleHooked(lease, logits):
                 self._sample_hooked(lease, logits)
             case LogitsDone():
@@ -324,6 +323,10 @@ class BatchActor(Discreet, sup.GenServer):
 
     def _may_open(self, entry: Running) -> bool:
         return self._saves is None or not self._saves.holds(entry.lease.sequence_id)
+
+    def _proceed(self, lease: Lease) -> None:
+        if (entry := self._entry(lease)) is not None:
+            entry.held = False
 
     def _set_paused(self, lease: Lease, paused: bool) -> None:
         if (entry := self._entry(lease)) is not None:

@@ -282,17 +282,18 @@ class Port(Discreet, sup.GenServer):
 
     def _unanswered(self) -> tuple[Unanswered, ...]:
         found: list[Unanswered] = []
-        for work in self._steps.values():
-            if isinstance(work, RunSampleLogits):
-                found.append(Unanswered(work.sequence_id, work.generation, token=True))
+        for step in self._steps.values():
+            if isinstance(step, RunSampleLogits):
+                found.append(Unanswered(step.sequence_id, step.generation, token=True))
                 continue
             found += [
                 Unanswered(chunk.sequence_id, chunk.generation, chunk.position + len(chunk.tokens))
-                for chunk in work.chunks
+                for chunk in step.chunks
             ]
-            found += [Unanswered(opening.sequence_id, opening.generation) for opening in work.opens]
-        others = (*self._saves.values(), *self._restores.values())
-        return (*found, *(Unanswered(other.sequence_id, other.generation) for other in others))
+            found += [Unanswered(opening.sequence_id, opening.generation) for opening in step.opens]
+        found += [Unanswered(save.sequence_id, save.generation) for save in self._saves.values()]
+        found += [Unanswered(back.sequence_id, back.generation) for back in self._restores.values()]
+        return tuple(found)
 
     def _answer(self, request_id: int, answer: object) -> None:
         from_ = self._calls.pop(request_id, None)
