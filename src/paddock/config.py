@@ -138,12 +138,23 @@ class ModelConfig:
     """Worker deaths within ``restart_period`` that are answered by a restart; one more takes it out of service."""
     restart_period: float = attrs.field(default=60.0, validator=_seconds(0.1))
     """Seconds for which a worker's death counts."""
+    heartbeat_timeout: float = attrs.field(default=30.0, validator=_seconds(0.0))
+    """Seconds for which the worker process may answer no ping before it is killed and started again; 0: it is not
+    watched, and neither are its steps."""
+    step_timeout: float = attrs.field(default=60.0, validator=_seconds(0.1))
+    """Least seconds that a step may take before the worker counts as hung. More where its rows are slow: twenty times
+    the slowest row so far, for each row."""
+    step_timeout_max: float = attrs.field(default=3600.0, validator=_seconds(0.1))
+    """Most seconds that a step may take, also the first one, before which nothing was measured."""
     shutdown_timeout: float = attrs.field(default=5.0, validator=_seconds(0.0))
     """Seconds the worker has to free its context before it is killed."""
 
     def __attrs_post_init__(self) -> None:
         if self.prefill_chunk > self.n_batch:
             raise InvalidConfiguration("prefill_chunk", f"{self.prefill_chunk} exceeds n_batch={self.n_batch}")
+        if self.step_timeout > self.step_timeout_max:
+            most = f"step_timeout_max={self.step_timeout_max:g}"
+            raise InvalidConfiguration("step_timeout", f"{self.step_timeout:g} exceeds {most}")
 
     @property
     def served_name(self) -> str:

@@ -1,27 +1,20 @@
 """A worker that dies, or hangs, whenever it computes certain requests: those with a seed of :data:`FAULTS`.
 
-Started by :class:`FaultyPort` in the place of ``python -m paddock.engine.worker``.
+Started by ``faults.FaultyPort`` in the place of ``python -m paddock.engine.worker``.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from typing import Any
 
-from paddock.engine.worker.port import Port
 from paddock.native.context import Context
 
 FAULTS = {666_001: "assertion", 666_002: "segfault", 666_003: "kill", 666_004: "hang", 666_005: "assertion late"}
 LATE = 120
 """How many tokens a sequence has to hold for the late fault."""
-
-
-class FaultyPort(Port):
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, worker_command=[sys.executable, "-P", __file__], **options)
 
 
 def fail(context: Context, fault: str) -> None:

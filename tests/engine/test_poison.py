@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
-from faulty_worker import FAULTS, FaultyPort
+from faults import SEEDS, faulty
 from serving import mixed_requests
 
 import paddock
-from paddock.engine import tree
-
-SEEDS = {fault: seed for seed, fault in FAULTS.items()}
-
-
-@asynccontextmanager
-async def faulty(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[paddock.Model]:
-    monkeypatch.setattr(tree, "Port", FaultyPort)
-    async with paddock.open_runtime() as runtime:
-        options = {"n_ctx": 1024, "n_seq_max": 16, "n_threads": 1, "probe_seconds": 0.0, **options}
-        yield await runtime.load_model(path, name="tiny", **options)
 
 
 async def outcomes_of(model: paddock.Model, requests: list[dict[str, Any]]) -> list[Any]:

@@ -121,3 +121,4 @@ def test_a_kill_from_outside_is_weaker_evidence_than_a_fault() -> None:
     assert certain_signal("signal SIGSEGV")
     assert certain_signal("exit code 1")
     assert not certain_signal("signal SIGKILL")
+    assert not certain_signal("it hung: no answer to a ping for 30 s, so it was killed")

@@ -4,8 +4,8 @@ A death has *suspects*: the requests that the worker had work of and had not ans
 kernel short of memory, an operator), so after the first one all go on together, and each suspect is *cleared* once it
 has got past what was in flight. When the worker dies again and suspects of both deaths are the same, those are tried
 alone, one after another, while everybody else waits: who is cleared waits too, and whose trial kills the worker is the
-culprit. The signals of a fault (SIGSEGV, SIGABRT, ...) convict at once; SIGKILL, which comes from outside, has to come
-twice.
+culprit. The signals of a fault (SIGSEGV, SIGABRT, ...) convict at once; SIGKILL and a hang may come from outside, and
+have to come twice.
 
 So a request that kills the worker each time it is computed is found by at most :data:`MOST_FURTHER_DEATHS` deaths after
 the first, however many others were suspected: one together, one or two alone. A trial that is passed costs no death,
@@ -27,7 +27,7 @@ K = TypeVar("K", bound=Hashable)
 MOST_FURTHER_DEATHS: Final = 3
 """Deaths of one inquiry, beside its first, that say nothing against the model."""
 
-_FROM_OUTSIDE: Final = ("signal SIGKILL", "signal SIGSTOP", "signal SIGTERM", "signal SIGINT")
+_FROM_OUTSIDE: Final = ("signal SIGKILL", "it hung")
 
 
 @attrs.frozen
@@ -58,7 +58,8 @@ class Verdict(Generic[K]):
 
 
 def certain_signal(how: str) -> bool:
-    """Whether a death like this comes from what the worker did, and not from outside."""
+    """Whether a death like this comes from what the worker did. SIGKILL is sent by a kernel short of memory or by an
+    operator, and one of them, or a machine with too much to do, can make it hang."""
     return not how.startswith(_FROM_OUTSIDE)
 
 

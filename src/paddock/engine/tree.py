@@ -21,12 +21,14 @@ from typing import Any
 import supervisors as sup
 from paddock.cache.arena import Arena
 from paddock.cache.client import KvStore
+from paddock.config import ModelConfig
 from paddock.engine.batching.actor import BatchActor, CacheWiring
 from paddock.engine.caching.keeper import KEEPER_SECONDS, ArenaKeeper, ModelCache
 from paddock.engine.machine import ModelMachine
 from paddock.engine.plan import ModelPlan
 from paddock.engine.statistics import CacheUse, StepCounters
 from paddock.engine.suspicion import MOST_FURTHER_DEATHS
+from paddock.engine.worker.heartbeat import Patience
 from paddock.engine.worker.port import Port
 from paddock.engine.worker_environment import worker_environment
 
@@ -62,6 +64,12 @@ async def port_of(supervisor: sup.Pid[Any]) -> sup.Pid[Any]:
     if not isinstance(child.pid, sup.Pid):
         raise sup.NoProc(supervisor)
     return child.pid
+
+
+def _patience_of(config: ModelConfig) -> Patience | None:
+    if not config.heartbeat_timeout:
+        return None
+    return Patience(config.heartbeat_timeout, config.step_timeout, config.step_timeout_max)
 
 
 class ModelSupervisor(sup.Supervisor):
@@ -114,6 +122,7 @@ class ModelSupervisor(sup.Supervisor):
                 environment=worker_environment(config, plan.recipe),
                 stop_seconds=config.shutdown_timeout,
                 arena=self._arena,
+                patience=_patience_of(config),
                 id="port",
                 shutdown=config.shutdown_timeout + 1.0,
             ),

@@ -39,6 +39,7 @@ __all__ = [
     "WorkerInfo",
     "WorkerReady",
     "WorkerRefused",
+    "WorkerSilent",
     "WorkerStatus",
 ]
 
@@ -217,6 +218,13 @@ class AbortDecode:
 @attrs.frozen
 class PingWorker:
     """Call, answered with :class:`paddock.engine.worker.protocol.Pong`, also while the worker decodes."""
+
+
+@attrs.frozen
+class WorkerSilent:
+    """Cast from the port's heartbeat: for so many seconds the worker has answered no ping."""
+
+    seconds: float
 
 
 @attrs.frozen

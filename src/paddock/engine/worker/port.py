@@ -22,6 +22,7 @@ import supervisors as sup
 from paddock.cache.arena import Arena
 from paddock.engine.worker import protocol
 from paddock.engine.worker.framing import error_of
+from paddock.engine.worker.heartbeat import Pace, Patience, heartbeat
 from paddock.engine.worker.log import WorkerLog
 from paddock.engine.worker.messages import (
     AbortDecode,
@@ -44,6 +45,7 @@ from paddock.engine.worker.messages import (
     WorkerInfo,
     WorkerReady,
     WorkerRefused,
+    WorkerSilent,
     WorkerStatus,
 )
 from paddock.engine.worker.process_transport import WORKER_COMMAND
@@ -81,7 +83,8 @@ class Port(Discreet, sup.GenServer):
     LoadProgressed and WorkerReady or WorkerRefused. ``load`` is what the worker is to load. ``environment``
     is added to the worker's environment, ``worker_command`` replaces the command that starts it (a wrapper
     such as ``numactl``). ``stop_seconds`` is the worker's time from Stop to its end before it is killed. ``arena`` is
-    where workers save blocks; it outlives them and this port, and belongs to whoever made it.
+    where workers save blocks; it outlives them and this port, and belongs to whoever made it. With ``patience`` a
+    worker process that hangs is killed; a thread cannot be.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Port(Discreet, sup.GenServer):
         worker_command: Sequence[str] = WORKER_COMMAND,
         stop_seconds: float = STOP_SECONDS,
         arena: Arena | None = None,
+        patience: Patience | None = None,
     ) -> None:
         self._owner = owner
         self._isolation: Isolation = isolation
@@ -102,6 +106,9 @@ class Port(Discreet, sup.GenServer):
         self._worker_command = worker_command
         self._stop_seconds = stop_seconds
         self._arena = arena
+        self._patience = patience if isolation == "process" else None
+        self._pace = None if self._patience is None else Pace(self._patience)
+        self._hung = ""
         self._state = "idle"
         self._attendant: sup.Pid[Any] | None = None
         self._transport: Transport | None = None
@@ -182,8 +189,11 @@ class Port(Discreet, sup.GenServer):
                 self._saved(message)
             case protocol.BlocksRestored():
                 self._restored(message)
-            case protocol.Pong(request_id):
+            case protocol.Pong(request_id, decoding_seconds):
                 self._answer(request_id, message)
+                self._check_pace(decoding_seconds)
+            case WorkerSilent(seconds):
+                self._hang(f"it hung: no answer to a ping for {seconds:g} s, so it was killed")
             case AbortDecode():
                 if self._transport is not None and self._state == "ready":
                     self._transport.send(protocol.Abort())
@@ -195,12 +205,16 @@ class Port(Discreet, sup.GenServer):
                 sup.cast(self._owner, LoadProgressed(fraction))
             case protocol.Loaded():
                 self._state = "ready"
+                if self._patience is not None:
+                    sup.spawn_link(heartbeat, sup.self(), self._patience, label="heartbeat")
                 sup.cast(self._owner, WorkerReady(sup.self(), message))
             case _Refused(error):
                 self._state = "idle"
                 self._transport = self._attendant = None
                 sup.cast(self._owner, WorkerRefused(sup.self(), error))
             case _Lost(error):
+                if self._hung:
+                    error = WorkerDied(self._hung, error.last_words)
                 self._fail_calls(error)
                 return sup.Stop(WorkerGone(error, self._unanswered()))
             case _:
@@ -255,6 +269,8 @@ class Port(Discreet, sup.GenServer):
     def _stepped(self, message: protocol.Stepped) -> None:
         work = self._steps.pop(message.request_id, None)
         if work is not None:
+            if self._pace is not None and isinstance(work, RunStep):
+                self._pace.measured(_rows_of(work), message.seconds)
             error = None if message.fault is None else error_of(message.fault)
             done = StepDone(work.step_id, message.sampled, message.seconds, error, message.positions)
             sup.cast(work.reply_to, done)
@@ -309,6 +325,20 @@ class Port(Discreet, sup.GenServer):
         for from_ in calls.values():
             sup.reply_error(from_, error)
 
+    # --- a worker that hangs ------------------------------------------------------------------------------
+
+    def _check_pace(self, decoding_seconds: float) -> None:
+        if self._pace is None:
+            return
+        rows = max((_rows_of(step) for step in self._steps.values() if isinstance(step, RunStep)), default=1)
+        if decoding_seconds > (deadline := self._pace.deadline(rows)):
+            self._hang(f"it hung: a step of {rows} rows took longer than {deadline:g} s, so it was killed")
+
+    def _hang(self, how: str) -> None:
+        if self._transport is not None and not self._hung:
+            self._hung = how
+            self._transport.kill()
+
     # --- the worker's life --------------------------------------------------------------------------------
 
     def _start(self, delay: float) -> None:
@@ -337,6 +367,10 @@ class Port(Discreet, sup.GenServer):
         sup.exit(attendant, sup.Shutdown())
         with sup.cleanup_scope():
             await sup.wait_down(attendant)
+
+
+def _rows_of(step: RunStep) -> int:
+    return sum(len(chunk.tokens) for chunk in step.chunks)
 
 
 @discreet
