@@ -126,8 +126,9 @@ class ModelConfig:
     prefix_cache: bool = attrs.field(default=True, validator=_true_or_false)
     """Whether requests restore the longest beginning of their prompt that was computed before, and save theirs."""
     save_every: int = attrs.field(default=256, validator=_whole(0, 1 << 20))
-    """Generated tokens between two saves of a running reply, which is what a crash can cost; 0: only at its end. A
-    prompt is saved when it has been computed."""
+    """Most generated tokens between two saves of a running reply, which is what a crash can cost; fewer, down to a
+    block, where computing them again would take longer than a second. 0: only at its end. A prompt is saved when it has
+    been computed."""
     queue_limit: int = attrs.field(default=256, validator=_whole(0, 1_000_000))
     """Requests that may wait for a sequence; one more is refused with ``QueueFull``."""
     delta_buffer: int = attrs.field(default=64, validator=_whole(1, 65_536))

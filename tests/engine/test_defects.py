@@ -62,7 +62,7 @@ async def test_a_helper_that_crashes_takes_its_request_with_it_and_not_the_consu
 
     async with serving(tiny_model_path, isolation="thread", n_seq_max=1, n_ctx=256) as model:
         with monkeypatch.context() as patched:
-            patched.setattr(request_module, "_tokenize", crash)
+            patched.setattr(request_module, "tokenize_prompt", crash)
             with trio.fail_after(10), pytest.raises(RequestProcessEnded):
                 await model.complete("abc")
         assert (await model.complete("abc", max_tokens=1)).token_ids

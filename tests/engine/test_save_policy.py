@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save
+from paddock.engine.batching.save_policy import (
+    NEVER,
+    RECOMPUTE_SECONDS,
+    SavePolicy,
+    blocks_to_save,
+    next_save,
+    save_interval,
+)
 
 POLICY = SavePolicy(block_tokens=64, save_every=128)
 
@@ -98,3 +105,15 @@ def test_the_next_save_is_where_blocks_are_due_and_not_before(
     blocks = blocks_to_save(policy, saved=saved, cached=cached, prompt_length=prompt_length, ending=False)
     assert bool(blocks) == (cached >= at)
     assert (at == NEVER) == (save_every == 0 and saved >= prompt_length // block_tokens)
+
+
+@given(st.integers(0, 1000), st.integers(16, 128), st.floats(0, 10))
+def test_what_has_to_be_computed_again_takes_a_second_or_a_block_at_most(
+    save_every: int, block_tokens: int, step_seconds: float
+) -> None:
+    interval = save_interval(save_every, block_tokens, step_seconds)
+    assert (interval == 0) == (save_every == 0)
+    assert interval <= save_every
+    if save_every:
+        assert interval == min(save_every, block_tokens) or interval * step_seconds <= RECOMPUTE_SECONDS
+        assert interval == save_every or (interval + 1) * step_seconds > RECOMPUTE_SECONDS * 0.99

@@ -370,9 +370,7 @@ def test_an_unload_waits_for_requests_or_cancels_them(
     flavour.run(scenario)
 
 
-def test_a_stream_goes_on_when_its_worker_is_killed(
-    flavour: Flavour, scripted_model: Scripted, small: Options
-) -> None:
+def test_a_stream_goes_on_when_its_worker_is_killed(flavour: Flavour, scripted_model: Scripted, small: Options) -> None:
     small["isolation"] = "process"
 
     async def scenario() -> None:

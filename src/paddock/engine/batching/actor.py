@@ -271,6 +271,9 @@ class BatchActor(Discreet, sup.GenServer):
         counters.decode_steps += flight.decode_rows > 0
         counters.prefill_steps += flight.prefill_rows > 0 and flight.decode_rows == 0
         counters.step_seconds += seconds
+        if self._saves is not None and flight.decode_rows and not flight.prefill_rows:
+            before = self._saves.step_seconds or seconds
+            self._saves.step_seconds = before + (seconds - before) / 16
 
     # --- logits processors --------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 Saved are full blocks only, each once, in order:
 
 * when the prompt has been computed, all of its blocks: the next request that begins alike needs them most;
-* while the reply grows, every ``save_every`` tokens, so that a crash costs no more than those;
+* while the reply grows, every ``save_every`` tokens, or more often where steps are slow (:func:`save_interval`), so
+  that what a crash costs is computed again in about a second;
 * at the end of a request, at eviction and at shutdown, what is left.
 
 A long prompt is not saved piece by piece while it is computed: a save reads the whole state of a sequence, which would
@@ -16,9 +17,11 @@ from typing import Final
 
 import attrs
 
-__all__ = ["NEVER", "SavePolicy", "blocks_to_save", "next_save"]
+__all__ = ["NEVER", "RECOMPUTE_SECONDS", "SavePolicy", "blocks_to_save", "next_save", "save_interval"]
 
 NEVER: Final = 1 << 62
+
+RECOMPUTE_SECONDS: Final = 1.0
 
 
 @attrs.frozen
@@ -27,6 +30,14 @@ class SavePolicy:
 
     block_tokens: int
     save_every: int
+
+
+def save_interval(save_every: int, block_tokens: int, step_seconds: float) -> int:
+    """Tokens between two saves: ``save_every``, and fewer where more than :data:`RECOMPUTE_SECONDS` of steps would have
+    to be computed again, each of ``step_seconds``; but a block at least, as less is not saved."""
+    if save_every * step_seconds <= RECOMPUTE_SECONDS:
+        return save_every
+    return min(save_every, max(block_tokens, int(RECOMPUTE_SECONDS / step_seconds)))
 
 
 def blocks_to_save(policy: SavePolicy, *, saved: int, cached: int, prompt_length: int, ending: bool) -> range:

@@ -19,7 +19,7 @@ from paddock.cache.block_store import SavedBlock
 from paddock.cache.client import KvStore
 from paddock.cache.keys import BlockContent
 from paddock.engine.batching.running import Running
-from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save
+from paddock.engine.batching.save_policy import NEVER, SavePolicy, blocks_to_save, next_save, save_interval
 from paddock.engine.caching.messages import SavesOverdue, ServedCache
 from paddock.engine.statistics import CacheUse
 from paddock.engine.worker.messages import RunSaveBlocks, SaveBlocksDone
@@ -52,6 +52,8 @@ class Saves:
         self._use = use
         self._next_id = next_id
         self._save_every = save_every
+        self.step_seconds = 0.0
+        """How long a step of generated rows takes now; 0.0 where that is not known."""
         self._due: list[Running] = []
         self._ending: deque[Running] = deque()
         self._under_way: dict[int, _Save] = {}
@@ -103,7 +105,8 @@ class Saves:
 
     def _policy(self, entry: Running) -> SavePolicy:
         assert entry.chain is not None
-        return SavePolicy(entry.chain.block_tokens, self._save_every)
+        block_tokens = entry.chain.block_tokens
+        return SavePolicy(block_tokens, save_interval(self._save_every, block_tokens, self.step_seconds))
 
     def _blocks(self, entry: Running, *, ending: bool) -> range:
         return blocks_to_save(

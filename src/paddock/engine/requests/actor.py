@@ -15,7 +15,7 @@ import trio
 
 import supervisors as sup
 from paddock.cache.keys import Chain
-from paddock.engine.caching.prefix import ChainRules, chain_of
+from paddock.engine.caching.prefix import ChainRules
 from paddock.engine.requests.delivery import Delivery
 from paddock.engine.requests.logits_hook import LogitsProcessor, run_processor
 from paddock.engine.requests.messages import (
@@ -40,9 +40,10 @@ from paddock.engine.requests.messages import (
     UseWorker,
     WorkerLost,
 )
+from paddock.engine.requests.prompt import compile_grammar, name_blocks, tokenize_prompt
 from paddock.engine.requests.results import Completion, Delta, TokenLogprob, Usage
 from paddock.engine.served import ServedModel, admitted_max_tokens, shortest_possible
-from paddock.engine.worker.messages import CompileGrammar, TokenizeText
+from paddock.engine.worker.messages import TokenizeText
 from paddock.errors import (
     ContextOverflow,
     DeadlineExceeded,
@@ -51,13 +52,11 @@ from paddock.errors import (
     PaddockError,
     RequestCancelled,
     RequestProcessEnded,
-    WorkerBusy,
     WorkerDied,
 )
 from paddock.native.batch import Sampled
-from paddock.sampling.grammars import Grammar
 from paddock.sampling.parameters import SamplingParameters, validate_for_vocabulary
-from paddock.telemetry.discretion import Discreet, discreet
+from paddock.telemetry.discretion import Discreet
 from paddock.text.stream import AssembledDelta, TextAssembler
 
 __all__ = ["RequestActor", "RequestProgress", "RequestSpec"]
@@ -65,11 +64,6 @@ __all__ = ["RequestActor", "RequestProgress", "RequestSpec"]
 CANCELLED = sup.Shutdown("cancelled")
 FAILED = sup.Shutdown("failed")
 """Exit reasons by which the machine counts outcomes; a completed request ends with Normal."""
-
-_BUSY_SECONDS = 0.05
-
-_KEYS_AT_ONCE = 200
-"""About half a millisecond of hashing."""
 
 
 @attrs.define(eq=False)
@@ -188,7 +182,7 @@ class RequestActor(Discreet, sup.GenServer):
             case UseWorker(port, served):
                 if self._prompt is None and self._spec.sampling.constraint is not None:
                     compiled = sup.spawn_link(
-                        _compile, sup.self(), message, self._spec.sampling.constraint, label="grammar"
+                        compile_grammar, sup.self(), message, self._spec.sampling.constraint, label="grammar"
                     )
                     self._helpers.add(compiled)
                     return None
@@ -247,7 +241,7 @@ class RequestActor(Discreet, sup.GenServer):
                 return self._tokenized(list(prompt), None)
             spec = self._spec
             named = sup.spawn_link(
-                _name_blocks, sup.self(), list(prompt), spec.generated, rules, spec.tenant, label="keys"
+                name_blocks, sup.self(), list(prompt), spec.generated, rules, spec.tenant, label="keys"
             )
             self._helpers.add(named)
             return None
@@ -256,7 +250,7 @@ class RequestActor(Discreet, sup.GenServer):
             return self._fail(ContextOverflow(bound, self._spec.sampling.max_tokens, served.n_ctx, at_least=True))
         request = TokenizeText(prompt, self._spec.add_special, self._spec.parse_special)
         self._helpers.add(
-            sup.spawn_link(_tokenize, sup.self(), port, request, rules, self._spec.tenant, label="tokenize")
+            sup.spawn_link(tokenize_prompt, sup.self(), port, request, rules, self._spec.tenant, label="tokenize")
         )
         return None
 
@@ -450,55 +444,3 @@ class RequestActor(Discreet, sup.GenServer):
 async def _alarm(owner: sup.Pid[Any], seconds: float) -> None:
     await trio.sleep(seconds)
     sup.cast(owner, DeadlinePassed())
-
-
-async def _compile(owner: sup.Pid[Any], worker: UseWorker, grammar: Grammar) -> None:
-    """Body of a one-shot process. Without its worker the machine is recovering, and sends UseWorker again."""
-    try:
-        await sup.call(worker.port, CompileGrammar(grammar), timeout=math.inf)
-    except (WorkerDied, sup.NoProc, sup.ServerExited):
-        return
-    except PaddockError as error:
-        sup.cast(owner, GrammarReady(worker, error))
-    else:
-        sup.cast(owner, GrammarReady(worker))
-
-
-@discreet
-async def _tokenize(
-    owner: sup.Pid[Any], port: sup.Pid[Any], request: TokenizeText, rules: ChainRules | None, tenant: str
-) -> None:
-    """Body of a one-shot process; ends with its request, so with its cancel and its deadline."""
-    try:
-        tokens = await _tokens_of(port, request)
-    except PaddockError as error:
-        sup.cast(owner, Tokenized(None, error))
-    except (sup.NoProc, sup.ServerExited):
-        sup.cast(owner, Tokenized(None, None))
-    else:
-        await _name_blocks(owner, tokens, None, rules, tenant)
-
-
-@discreet
-async def _name_blocks(
-    owner: sup.Pid[Any], tokens: list[int], generated: bytes | None, rules: ChainRules | None, tenant: str
-) -> None:
-    """Hashes the keys of a prompt's blocks. A long prompt takes several turns of the event loop."""
-    chain = None
-    # Ids that no model has are refused by the actor; a chain has only room for 32 bits.
-    if rules is not None and tokens and min(tokens) >= 0 and max(tokens) < 1 << 31:
-        chain = chain_of(rules, tokens, generated, tenant=tenant)
-        while chain.hash_some(_KEYS_AT_ONCE):
-            await trio.lowlevel.checkpoint()
-    sup.cast(owner, Tokenized(tokens, None, chain))
-
-
-async def _tokens_of(port: sup.Pid[Any], request: TokenizeText) -> list[int]:
-    """Tries again while the worker has too many texts waiting: a request that has its place in the queue keeps it."""
-    while True:
-        try:
-            tokens: list[int] = await sup.call(port, request, timeout=math.inf)
-        except WorkerBusy:
-            await trio.sleep(_BUSY_SECONDS)
-        else:
-            return tokens
