@@ -12,18 +12,26 @@ from typing import Any
 
 from paddock.native.context import Context
 
-FAULTS = {666_001: "assertion", 666_002: "segfault", 666_003: "kill", 666_004: "hang", 666_005: "assertion late"}
+FAULTS = {
+    666_001: "assertion",
+    666_002: "segfault",
+    666_003: "kill",
+    666_004: "hang",
+    666_005: "assertion late",
+    666_006: "slow",
+}
+SLOW_SECONDS = 2.5
 LATE = 120
 """How many tokens a sequence has to hold for the late fault."""
 
 
 def fail(context: Context, fault: str) -> None:
     if fault.startswith("assertion"):
-        lib, pointer = context.native
+        lib, memory = context._lib, context._memory
         # Part of one stream to another: llama.cpp cannot, and says so with a GGML_ASSERT.
-        lib.llama_memory_seq_cp(lib.llama_get_memory(pointer), 0, 1, 0, 1)
-    elif fault == "hang":
-        time.sleep(3600)
+        lib.llama_memory_seq_cp(memory, 0, 1, 0, 1)
+    elif fault in ("hang", "slow"):
+        time.sleep(3600 if fault == "hang" else SLOW_SECONDS)
     else:
         os.kill(os.getpid(), signal.SIGSEGV if fault == "segfault" else signal.SIGKILL)
 

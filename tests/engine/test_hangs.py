@@ -21,7 +21,7 @@ LONG: dict[str, Any] = {"prompt": "abc", "seed": 1, "max_tokens": 400, "ignore_e
 
 
 async def test_a_stopped_worker_is_killed_and_its_requests_go_on(tiny_model_path: Path) -> None:
-    async with serving(tiny_model_path, n_seq_max=2, n_ctx=1024, heartbeat_timeout=0.6) as model:
+    async with serving(tiny_model_path, n_seq_max=2, n_ctx=1024, heartbeat_timeout=2.0) as model:
         expected = await model.complete(**LONG)
         async with model.stream(**LONG) as request:
             await request.__anext__()
@@ -35,18 +35,17 @@ async def test_a_stopped_worker_is_killed_and_its_requests_go_on(tiny_model_path
         assert "no answer to a ping" in str(statistics.last_error)
 
 
-async def test_a_worker_that_is_busy_for_long_is_left_alone(tiny_model_path: Path) -> None:
-    options: dict[str, Any] = {"heartbeat_timeout": 0.2, "step_timeout": 30.0, "n_batch": 2048, "prefix_cache": False}
-    async with serving(tiny_model_path, n_seq_max=1, n_ctx=2048, **options) as model:
-        for seed in range(2):
-            await model.complete([400 + seed] * 2000, max_tokens=1)
+async def test_a_step_that_takes_long_is_no_silence(tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with faulty(tiny_model_path, monkeypatch, n_seq_max=1, heartbeat_timeout=2.0) as model:
+        await model.complete("abc", max_tokens=1, seed=SEEDS["slow"])
         assert (await model.statistics()).worker_deaths == 0
 
 
+@pytest.mark.slow
 async def test_a_request_in_which_the_decode_thread_hangs_is_found_as_poison(
     tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options: dict[str, Any] = {"heartbeat_timeout": 0.8, "step_timeout": 0.5, "step_timeout_max": 0.6}
+    options: dict[str, Any] = {"heartbeat_timeout": 4.0, "step_timeout": 2.0, "step_timeout_max": 2.0}
     async with faulty(tiny_model_path, monkeypatch, n_seq_max=2, **options) as model:
         expected = await model.complete(**LONG)
         async with model.stream(**LONG) as neighbour:

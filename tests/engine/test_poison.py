@@ -34,7 +34,7 @@ async def outcomes_of(model: paddock.Model, requests: list[dict[str, Any]]) -> l
     ("fault", "further", "how"),
     [
         ("assertion late", 2, "SIGABRT"),
-        ("kill", 3, "SIGKILL"),
+        pytest.param("kill", 3, "SIGKILL", marks=pytest.mark.slow),
         pytest.param("assertion", 2, "SIGABRT", marks=pytest.mark.slow),
         pytest.param("segfault", 2, "SIGSEGV", marks=pytest.mark.slow),
     ],

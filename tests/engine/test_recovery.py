@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import trio
+import trio.lowlevel
 from killing_port import Kill, KillingPort
 
 import paddock
-from paddock.engine import tree
+from paddock.engine import machine, tree
 
 Arguments = dict[str, Any]
 KINDS = ("prefill", "decode", "restore", "save")
@@ -119,7 +123,7 @@ async def streamed(model: paddock.Model, streams: Sequence[Arguments]) -> list[p
 async def test_thirty_two_streams_are_identical_when_their_worker_is_killed_in_every_phase(
     model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    streams = mixed_streams(32, 1, longest=60)
+    streams = mixed_streams(32, 1, longest=40)
     plan = [Kill("prefill", 0), Kill("save", 8), Kill("decode", 12, 0.002), Kill("restore", 2)]
     async with killing(model_path, monkeypatch, delta_buffer=4) as model:
         expected = await streamed(model, streams)
@@ -136,12 +140,11 @@ async def test_thirty_two_streams_are_identical_when_their_worker_is_killed_in_e
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
 async def test_twenty_kills_at_random_moments_lose_nothing_and_change_nothing(
-    model_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = random.Random(seed)
-    streams = mixed_streams(32, seed, longest=400)
+    rng = random.Random(5)
+    streams = mixed_streams(32, 5, longest=300)
     plan = [Kill(rng.choice(KINDS), rng.randrange(20, 60), rng.choice([0.0, rng.random() / 50])) for _ in range(20)]
     async with killing(model_path, monkeypatch) as model:
         expected = await streamed(model, streams)
@@ -150,3 +153,89 @@ async def test_twenty_kills_at_random_moments_lose_nothing_and_change_nothing(
             assert await streamed(model, streams) == expected
         assert len(killed()) == 20
         assert set(killed()) == set(KINDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+async def test_streams_are_identical_whatever_signal_their_worker_dies_of(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    streams = mixed_streams(32, 2, longest=60)
+    async with killing(tiny_model_path, monkeypatch) as model:
+        expected = await streamed(model, streams)
+        arm([Kill("decode", 20, number=number), Kill("save", 25, number=number)])
+        assert await streamed(model, streams) == expected
+        assert len(killed()) == 2
+
+
+async def test_a_paused_stream_a_hooked_one_and_a_cancelled_one_meet_a_death_where_they_are(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long: Arguments = {"prompt": [500] * 90, "seed": 3, "max_tokens": 40, "ignore_eos": True}
+    async with killing(tiny_model_path, monkeypatch, n_seq_max=4, delta_buffer=3) as model:
+        unbroken = await model.complete(**long)
+        hooked_unbroken = await model.complete(**long, logits_processor=Favour())
+        held, entered = threading.Event(), trio.Event()
+        token = trio.lowlevel.current_trio_token()
+        favour = Favour()
+
+        def wait_at_the_tenth(tokens: Sequence[int], logits: np.ndarray[Any, Any]) -> None:
+            if favour.calls == 9:
+                token.run_sync_soon(entered.set)
+                held.wait(60)
+            favour(tokens, logits)
+
+        async with (
+            model.stream(**long) as paused,
+            model.stream(**long, logits_processor=wait_at_the_tenth) as hooked,
+            model.stream(**{**long, "max_tokens": 500}, deadline=3600.0) as cancelled,
+            trio.open_nursery() as nursery,
+        ):
+
+            async def read() -> None:
+                async for _ in hooked:
+                    pass
+
+            nursery.start_soon(read)
+            with trio.fail_after(60):
+                await entered.wait()
+                while paused._spec.delivery.waiting < 3:
+                    await trio.sleep(0.005)
+                worker = (await model.statistics()).worker_pid
+                assert worker is not None
+                os.kill(worker, signal.SIGKILL)
+                while paused.progress.recoveries == 0:
+                    await trio.lowlevel.checkpoint()
+                assert (paused.progress.phase, cancelled.progress.phase) == ("recovering", "recovering")
+                cancelled.cancel()
+                with pytest.raises(paddock.RequestCancelled):
+                    await cancelled.result()
+                await model.wait_serving()
+                held.set()
+                assert await hooked.result() == hooked_unbroken
+                assert favour.calls == 40
+                assert await paused.result() == unbroken
+        statistics = await model.statistics()
+        assert (statistics.recovered_requests, statistics.cancelled, statistics.sequences_free) == (3, 1, 4)
+
+
+async def test_a_deadline_goes_on_counting_while_there_is_no_worker(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "restart_delay", lambda *_: 3600.0)
+    async with killing(tiny_model_path, monkeypatch, n_seq_max=1) as model:
+        arm([Kill("decode", 5)])
+        with trio.fail_after(30), pytest.raises(paddock.DeadlineExceeded) as caught:
+            await model.complete([500], max_tokens=1000, ignore_eos=True, deadline=3.0)
+        assert caught.value.phase == "recovering"
+        assert (await model.statistics()).state == "recovering"
+
+
+async def test_beyond_the_restart_limit_everybody_is_told_why(
+    tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with killing(tiny_model_path, monkeypatch, n_seq_max=1, max_restarts=0) as model:
+        arm([Kill("decode", 5)])
+        with trio.fail_after(30), pytest.raises(paddock.ModelUnavailable, match="SIGKILL"):
+            await model.complete([500], max_tokens=1000, ignore_eos=True)
+        assert (await model.statistics()).state == "failed"
