@@ -17,7 +17,7 @@ import paddock
 import supervisors as sup
 from paddock.engine.batching.actor import BatchActor
 from paddock.engine.machine import ModelMachine
-from paddock.engine.requests import actor as request_module
+from paddock.engine.requests import prompt as prompt_module
 from paddock.engine.requests.actor import RequestActor
 from paddock.engine.worker.port import Port
 from paddock.sessions.server import SessionServer
@@ -56,7 +56,7 @@ async def crash_of_request_at_its_prompt(patch: pytest.MonkeyPatch) -> None:
 
 
 async def crash_of_helper(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(request_module, "chain_of", failing)
+    patch.setattr(prompt_module, "chain_of", failing)
 
 
 async def crash_of_machine(patch: pytest.MonkeyPatch) -> None:
