@@ -42,6 +42,7 @@ async def killing(path: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -
 
     monkeypatch.setattr(tree, "Port", Planned)
     options = {"n_ctx": 1024, "n_seq_max": 16, "n_threads": 1, "save_every": 64, "max_restarts": 1000, **options}
+    options.setdefault("restart_period", 0.1)  # no death counts for long: each restart is immediate
     config = paddock.RuntimeConfig(ram_cache_bytes=64 << 20)
     async with paddock.open_runtime(config) as runtime:
         yield await runtime.load_model(path, name="tiny", **options)
@@ -234,7 +235,7 @@ async def test_a_deadline_goes_on_counting_while_there_is_no_worker(
 async def test_beyond_the_restart_limit_everybody_is_told_why(
     tiny_model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with killing(tiny_model_path, monkeypatch, n_seq_max=1, max_restarts=0) as model:
+    async with killing(tiny_model_path, monkeypatch, n_seq_max=1, max_restarts=0, restart_period=60.0) as model:
         arm([Kill("decode", 5)])
         with trio.fail_after(30), pytest.raises(paddock.ModelUnavailable, match="SIGKILL"):
             await model.complete([500], max_tokens=1000, ignore_eos=True)

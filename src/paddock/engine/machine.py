@@ -307,6 +307,8 @@ class ModelMachine(Discreet, sup.GenStatem):
                 sup.cast(self._batch, Drop(lease))
             self._sequences.release(lease)
         self._suspicion_ends(pid)
+        if self._counters.interrupted_at is not None and not any(self._leases.values()):
+            self._counters.interrupted_at = None  # nobody is left to go on
         self._admit()
         if not self._leases:
             drainers, self._drainers = self._drainers, []
