@@ -23,6 +23,7 @@ _KEYS_AT_ONCE = 200
 """About half a millisecond of hashing."""
 
 
+@discreet
 async def compile_grammar(owner: sup.Pid[Any], worker: UseWorker, grammar: Grammar) -> None:
     """Body of a one-shot process. Without its worker the machine is recovering, and sends UseWorker again."""
     try:
