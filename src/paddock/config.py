@@ -12,10 +12,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import platformdirs
 
 from paddock.errors import InvalidConfiguration
 
-__all__ = ["Exactness", "ExactnessRecipe", "Isolation", "ModelConfig", "RuntimeConfig", "read_runtime_config"]
+__all__ = [
+    "Exactness",
+    "ExactnessRecipe",
+    "Isolation",
+    "ModelConfig",
+    "RuntimeConfig",
+    "read_runtime_config",
+    "user_cache_dir",
+    "user_state_dir",
+]
 
 Isolation = Literal["process", "thread"]
 Exactness = Literal["preferred", "required", "off"]
@@ -195,6 +205,16 @@ class RuntimeConfig:
         for name in names:
             if names.count(name) > 1:
                 raise InvalidConfiguration("models", f"two of them are named {name!r}; give one another name")
+
+
+def user_cache_dir() -> Path:
+    """Where what can be computed again is kept unless a folder is named: the user's, by the platform's rules."""
+    return platformdirs.user_cache_path("paddock", appauthor=False)
+
+
+def user_state_dir() -> Path:
+    """Where what must outlive the program is kept unless a folder is named: the user's, by the platform's rules."""
+    return platformdirs.user_state_path("paddock", appauthor=False)
 
 
 def read_runtime_config(path: str | Path) -> RuntimeConfig:

@@ -19,6 +19,18 @@ def model(tiny_model_path: Path) -> Iterator[NativeModel]:
     loaded.free()
 
 
+@pytest.fixture(scope="module")
+def contexts(model: NativeModel) -> Iterator[tuple[Context, Context]]:
+    """Two of different shape, to break off in one and go on in the other."""
+    one, other = (
+        Context.create(model, ContextParameters(n_ctx=512, n_seq_max=n_seq_max, n_threads=1, n_threads_batch=1))
+        for n_seq_max in (1, 4)
+    )
+    yield one, other
+    one.free()
+    other.free()
+
+
 @pytest.fixture
 def make_context(model: NativeModel) -> Iterator[Callable[..., Context]]:
     """``make_context(**parameters)``: 512 cells for each of 8 sequences unless told otherwise."""

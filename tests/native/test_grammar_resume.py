@@ -17,7 +17,7 @@ from paddock.engine.batching.running import sampler_history
 from paddock.errors import InvalidParameter
 from paddock.native import library
 from paddock.native.batch import Chunk, Sampled
-from paddock.native.context import Context, ContextParameters
+from paddock.native.context import Context
 from paddock.native.model import NativeModel
 from paddock.native.sampler_chain import SamplerLibrary, SequenceSampler
 from paddock.sampling import SamplingParameters
@@ -94,17 +94,6 @@ def test_rebuilt_at_any_steps_it_draws_the_same_tokens(
             tokens.append(draw.token)
     sampler.free()
     assert got == expected
-
-
-@pytest.fixture(scope="module")
-def contexts(model: NativeModel) -> Iterator[tuple[Context, Context]]:
-    both = tuple(
-        Context.create(model, ContextParameters(n_ctx=N_CTX, n_seq_max=n_seq_max, n_threads=1, n_threads_batch=1))
-        for n_seq_max in (1, 4)
-    )
-    yield both[0], both[1]
-    for context in both:
-        context.free()
 
 
 def reply(context: Context, sampling: SamplingParameters, eog: frozenset[int], so_far: list[Sampled]) -> list[Sampled]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from paddock.engine.batching.running import sampler_history
 from paddock.errors import InvalidParameter
 from paddock.native import library
-from paddock.native.context import Context, ContextParameters
+from paddock.native.context import Context
 from paddock.native.model import NativeModel
 from paddock.native.sampler_chain import Draw, SamplerLibrary, SequenceSampler
 from paddock.sampling import SAMPLERS, SamplingParameters
@@ -151,17 +151,6 @@ def test_rebuilt_at_any_steps_it_draws_the_same_tokens(
             tokens.append(draw.token)
     sampler.free()
     assert got == expected
-
-
-@pytest.fixture(scope="module")
-def contexts(model: NativeModel) -> Iterator[tuple[Context, Context]]:
-    both = tuple(
-        Context.create(model, ContextParameters(n_ctx=N_CTX, n_seq_max=n_seq_max, n_threads=1, n_threads_batch=1))
-        for n_seq_max in (1, 4)
-    )
-    yield both[0], both[1]
-    for context in both:
-        context.free()
 
 
 @settings(max_examples=20, deadline=None)

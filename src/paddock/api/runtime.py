@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-import platformdirs
 import psutil
 import trio
 
@@ -27,7 +26,7 @@ from paddock.cache.arena import Arena
 from paddock.cache.client import KvStore
 from paddock.cache.statistics import CacheStatistics
 from paddock.cache.tree import cache_spec
-from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config
+from paddock.config import ModelConfig, RuntimeConfig, read_runtime_config, user_cache_dir, user_state_dir
 from paddock.engine.caching.fingerprint import fingerprint_of
 from paddock.engine.plan import ModelPlan, plan_model
 from paddock.engine.requests.messages import AwaitServing, Drain
@@ -293,13 +292,13 @@ def _fingerprint(path: Path) -> str:
 def _cache_dir(config: RuntimeConfig) -> Path:
     if config.cache_dir is not None:
         return Path(config.cache_dir)
-    return platformdirs.user_cache_path("paddock", appauthor=False)
+    return user_cache_dir()
 
 
 def _state_dir(config: RuntimeConfig) -> Path:
     if config.state_dir is not None:
         return Path(config.state_dir)
-    return platformdirs.user_state_path("paddock", appauthor=False)
+    return user_state_dir()
 
 
 def _config(source: str | Path | ModelConfig, options: dict[str, Any]) -> ModelConfig:

@@ -11,12 +11,12 @@ from typing import Any
 
 import attrs
 import click
-import platformdirs
 
 from paddock.cache.folder import ScannedFile
 from paddock.cache.maintenance import BadBlock, Collected, collect, folder_facts, identity_facts, list_files, verify
 from paddock.cli.output import write_json, write_text
 from paddock.cli.plain import plain
+from paddock.config import user_cache_dir
 
 __all__ = ["collect_garbage", "show_identities", "show_sums", "verify_blocks"]
 
@@ -24,9 +24,7 @@ _DAY_SECONDS = 86_400.0
 
 
 def _folder(cache_dir: str | None) -> Path:
-    if cache_dir is not None:
-        return Path(cache_dir)
-    return platformdirs.user_cache_path("paddock", appauthor=False)
+    return user_cache_dir() if cache_dir is None else Path(cache_dir)
 
 
 def show_identities(cache_dir: str | None, *, as_json: bool) -> None:

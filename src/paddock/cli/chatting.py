@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import click
-import platformdirs
 import trio
 
 from paddock.api.model import Model
@@ -25,7 +24,7 @@ from paddock.cli.plain import as_json as json_bytes
 from paddock.cli.plain import printable
 from paddock.cli.sampling_options import sampling_arguments
 from paddock.cli.terminal import is_interactive, kept_terminal
-from paddock.config import RuntimeConfig
+from paddock.config import RuntimeConfig, user_cache_dir
 from paddock.engine.requests.results import Completion
 from paddock.errors import ChatTemplateMissing, PaddockError, RequestCancelled
 from paddock.sampling.parameters import SamplingParameters
@@ -49,7 +48,7 @@ def converse(source: str, options: Mapping[str, Any]) -> None:
         checked_key("default" if tenant is None else tenant, name)
     conversation = Conversation(config.served_name, options.get("system"), session=name)
     # What a session had computed is worth keeping, where "paddock cache" looks for it.
-    folder = None if name is None else platformdirs.user_cache_path("paddock", appauthor=False)
+    folder = None if name is None else user_cache_dir()
 
     async def work(interrupts: Interrupts) -> None:
         kept = RuntimeConfig(cache_dir=folder)
