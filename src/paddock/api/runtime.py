@@ -223,7 +223,11 @@ class Runtime:
     async def tree(self) -> TreeNode:
         """The supervision tree as it stands. A checkpoint."""
         self._check_open()
-        return TreeNode("paddock", "supervisor", "running", await _children(self._root))
+        await trio.lowlevel.checkpoint()
+        try:
+            return _tree_node(sup.tree(self._root))
+        except sup.NoProc:  # it has ended by itself
+            return TreeNode("paddock", "supervisor", "stopped")
 
     async def _start(self, name: str, spec: sup.ChildSpec) -> sup.Pid[Any]:
         """Its supervisor starts it whether or not anybody waits: to be able to undo it, wait. Loading comes later."""
@@ -327,18 +331,15 @@ class _Progress:
         self._listener = None
 
 
-async def _children(supervisor: sup.Pid[Any]) -> tuple[TreeNode, ...]:
-    nodes = []
-    try:
-        entries = await sup.which_children(supervisor, timeout=math.inf)
-    except (sup.NoProc, sup.ServerExited):
-        return ()
-    for entry in reversed(entries):
-        pid = entry.pid
-        status = "running" if isinstance(pid, sup.Pid) else "stopped" if pid is None else "restarting"
-        inner = await _children(pid) if entry.type == "supervisor" and isinstance(pid, sup.Pid) else ()
-        nodes.append(TreeNode(str(entry.id), entry.type, status, inner))
-    return tuple(nodes)
+def _tree_node(process: sup.ProcessInfo) -> TreeNode:
+    """What a supervisor supervises; a worker's own helpers are its own affair."""
+    supervises = process.type == "supervisor"
+    return TreeNode(
+        str(process.id),
+        "supervisor" if supervises else "worker",
+        process.status if process.status in ("restarting", "stopped") else "running",
+        tuple(map(_tree_node, process.children)) if supervises else (),
+    )
 
 
 @asynccontextmanager
